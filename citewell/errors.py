@@ -1,0 +1,203 @@
+"""Every error that Citewell raises on purpose.
+
+    CitewellError                       500 internal
+    ├── ConfigError                     500 config            a setting is unknown, wrong or missing
+    ├── MissingDependency               500 missing_dependency
+    ├── BadInput                        400 bad_input         the caller can mend it
+    │   ├── InvalidQuestion             400 invalid_question
+    │   ├── InvalidFilter               400 invalid_filter
+    │   ├── InvalidDocument             400 invalid_document
+    │   ├── UnsupportedMedia            415 unsupported_media
+    │   └── TooLarge                    413 too_large
+    ├── AuthError
+    │   └── Unauthorized                401 unauthorized
+    ├── NotFound                        404 not_found
+    │   ├── UnknownAnswer               404 unknown_answer
+    │   ├── UnknownDocument             404 unknown_document
+    │   └── UnknownGenerator            404 unknown_generator
+    ├── Conflict                        409 conflict
+    │   ├── FingerprintMismatch         409 fingerprint_mismatch
+    │   └── LeaseLost                   409 lease_lost        another worker holds the answer, or nobody waits for it
+    ├── Unavailable                     503 unavailable       a backend is down; trying again can help
+    │   ├── IndexUnavailable            503 index_unavailable
+    │   ├── StoreUnavailable            503 store_unavailable
+    │   ├── QueueUnavailable            503 queue_unavailable
+    │   ├── ServiceUnavailable          503 service_unavailable
+    │   └── EmbedderUnavailable         503 embedder_unavailable
+    └── GenerationFailed                502 generation_failed
+
+An error says what happened, to what, and what to do: `message` holds the first two, `remedy` the third.
+Adapters translate their library's exceptions into these at the edge; the HTTP shell and the command line
+show them and never a traceback.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class CitewellError(Exception):
+    """The root: `code` is stable for programs, `status` is the HTTP status, `remedy` tells a person what to do."""
+
+    code = "internal"
+    status = 500
+    default_remedy = "This is a defect: please report it with the log lines around it."
+
+    def __init__(self, message: str, *, remedy: str = "", detail: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy or self.default_remedy
+        self.detail = detail or {}
+
+    def to_json(self) -> dict[str, Any]:
+        """The one error shape of the product: `{"error": {"code", "message", "remedy"}}`."""
+        body: dict[str, Any] = {"code": self.code, "message": self.message, "remedy": self.remedy}
+        if self.detail:
+            body["detail"] = self.detail
+        return {"error": body}
+
+
+class ConfigError(CitewellError):
+    code = "config"
+    default_remedy = "Correct the setting; `citewell config` lists them all with their values."
+
+
+class MissingDependency(CitewellError):
+    code = "missing_dependency"
+    default_remedy = "Install the package that the message names."
+
+
+class BadInput(CitewellError):
+    code = "bad_input"
+    status = 400
+    default_remedy = "Correct the request and send it again."
+
+
+class InvalidQuestion(BadInput):
+    code = "invalid_question"
+
+
+class InvalidFilter(BadInput):
+    code = "invalid_filter"
+
+
+class InvalidDocument(BadInput):
+    code = "invalid_document"
+
+
+class UnsupportedMedia(BadInput):
+    code = "unsupported_media"
+    status = 415
+
+
+class TooLarge(BadInput):
+    code = "too_large"
+    status = 413
+
+
+class AuthError(CitewellError):
+    code = "auth"
+    status = 403
+
+
+class Unauthorized(AuthError):
+    code = "unauthorized"
+    status = 401
+    default_remedy = "Send the header `Authorization: Bearer KEY` with the key that the service was started with."
+
+
+class NotFound(CitewellError):
+    code = "not_found"
+    status = 404
+    default_remedy = "Check the address; docs/http-api.md lists every route."
+
+
+class UnknownAnswer(NotFound):
+    code = "unknown_answer"
+    default_remedy = "Check the id. Answers are kept for `answer_ttl` seconds; ask again if it is gone."
+
+
+class UnknownDocument(NotFound):
+    code = "unknown_document"
+    default_remedy = "Check the id: for files it is the path below the folder that was loaded."
+
+
+class UnknownGenerator(NotFound):
+    code = "unknown_generator"
+    default_remedy = "Choose one of the generators that /v1/info lists."
+
+
+class Conflict(CitewellError):
+    code = "conflict"
+    status = 409
+
+
+class FingerprintMismatch(Conflict):
+    code = "fingerprint_mismatch"
+
+
+class LeaseLost(Conflict):
+    code = "lease_lost"
+    default_remedy = "Nothing: the answer belongs to another attempt, or is in a final state."
+
+
+class Unavailable(CitewellError):
+    code = "unavailable"
+    status = 503
+    default_remedy = "Check that the server runs and is reachable, then try again; `citewell doctor` tells which."
+
+
+class IndexUnavailable(Unavailable):
+    code = "index_unavailable"
+
+
+class StoreUnavailable(Unavailable):
+    code = "store_unavailable"
+
+
+class QueueUnavailable(Unavailable):
+    code = "queue_unavailable"
+
+
+class ServiceUnavailable(Unavailable):
+    code = "service_unavailable"
+
+
+class EmbedderUnavailable(Unavailable):
+    code = "embedder_unavailable"
+
+
+class GenerationFailed(CitewellError):
+    code = "generation_failed"
+    status = 502
+    default_remedy = "See the worker's log for the cause, then ask again."
+
+
+def all_errors() -> dict[str, type[CitewellError]]:
+    """Code to class, for clients that turn a JSON error back into an exception."""
+    found: dict[str, type[CitewellError]] = {}
+    pending: list[type[CitewellError]] = [CitewellError]
+    while pending:
+        cls = pending.pop()
+        found[cls.code] = cls
+        pending.extend(cls.__subclasses__())
+    return found
+
+
+def from_json(body: Any, status: int) -> CitewellError:
+    """Turn an error body of the HTTP API back into the exception that caused it.
+
+    An unknown code (a newer service) or a body of another shape (a proxy's page) becomes the nearest general error.
+    """
+    error = body.get("error") if isinstance(body, dict) else None
+    if not isinstance(error, dict):
+        cls: type[CitewellError] = ServiceUnavailable if status >= 500 else BadInput
+        return cls(f"the service answered with status {status} and no JSON error")
+    known = all_errors()
+    fallback = Unavailable if status == 503 else CitewellError if status >= 500 else BadInput
+    cls = known.get(str(error.get("code")), fallback)
+    return cls(
+        str(error.get("message", "")),
+        remedy=str(error.get("remedy", "")),
+        detail=error.get("detail") if isinstance(error.get("detail"), dict) else None,
+    )

@@ -1,0 +1,1 @@
+"""Evidence and question to text."""

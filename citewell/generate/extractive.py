@@ -1,0 +1,141 @@
+"""Answers without a language model: the sentences of the evidence that answer best, word for word.
+
+A sentence's score joins two views of how well it answers: the share of the question's topic words that it holds,
+each weighted by how rare it is among the evidence's sentences, and the cosine of question and sentence under the
+embedder, where that knows the language. A little of the passage's own rank breaks near ties.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from citewell.cite import abstention
+from citewell.ports import Embedder
+from citewell.records import Hit, Job, Piece
+from citewell.text import sentences, terms
+
+MAX_SENTENCES = 3
+# A further sentence joins the answer when it scores nearly as well as the best.
+_NEAR = 0.88
+# Sentences longer than this are lists or tables run together; quoting them helps nobody.
+_LONGEST = 600
+_RANK_BONUS = 0.04
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How the views are joined, and the score below which nothing supports an answer.
+
+    `dense` is the weight of the cosine, the words have the rest. Chosen on training sets: bench/extractive.py.
+    """
+
+    dense: float
+    threshold: float
+
+
+# Embedder speaks the language / words alone.
+_WITH_DENSE = Weights(dense=0.6, threshold=0.42)
+_WORDS_ALONE = Weights(dense=0.0, threshold=0.34)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One sentence of one hit; `start` orders sentences within a passage."""
+
+    hit: Hit
+    start: int
+    text: str
+    score: float = 0.0
+
+
+class ExtractiveGenerator:
+    """Ranks the evidence's sentences; quotes at most three, or says that the documents do not answer."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+
+    def load(self) -> None:
+        self._embedder.load()
+
+    def close(self) -> None:
+        """The embedder belongs to the engine, which closes it."""
+
+    def info(self) -> dict[str, Any]:
+        return {"name": "extractive", "embedder": self._embedder.info()["name"]}
+
+    def generate(self, jobs: Sequence[Job], cancelled: Callable[[str], bool]) -> Iterator[Piece]:
+        """One piece a sentence."""
+        for job in jobs:
+            for text in self._answer(job):
+                if cancelled(job.answer_id):
+                    break
+                yield Piece(answer_id=job.answer_id, text=text)
+            else:
+                yield Piece(answer_id=job.answer_id, last=True)
+
+    def _answer(self, job: Job) -> list[str]:
+        lang = job.question.lang
+        own, others = _by_language(candidates(job.evidence.hits, lang), lang)
+        for group in (own, others):
+            ranked, weights = self.score(job.question.text, lang, group)
+            if ranked and ranked[0].score >= weights.threshold:
+                return _compose(ranked)
+        return [abstention(lang)]
+
+    def score(self, question: str, lang: str, group: Sequence[Candidate]) -> tuple[list[Candidate], Weights]:
+        """The candidates with scores in about [0, 1], best first, and the weights that were used."""
+        languages = self._embedder.describe().languages
+        weights = _WITH_DENSE if not languages or lang in languages else _WORDS_ALONE
+        if not group:
+            return [], weights
+        lexical = _overlap(question, [c.text for c in group], lang)
+        dense = np.zeros(len(group))
+        if weights.dense:
+            vectors = self._embedder.embed_queries([question, *(c.text for c in group)])
+            dense = np.clip(vectors[1:] @ vectors[0], 0, 1)
+        joined = weights.dense * dense + (1 - weights.dense) * lexical
+        scored = [
+            Candidate(c.hit, c.start, c.text, float(s) + _RANK_BONUS / c.hit.rank)
+            for c, s in zip(group, joined, strict=True)
+        ]
+        return sorted(scored, key=lambda c: (-c.score, c.hit.rank, c.start)), weights
+
+
+def candidates(hits: Sequence[Hit], lang: str) -> list[Candidate]:
+    """Every sentence of every hit once: overlapping passages hold the same sentence twice."""
+    found: dict[tuple[str, str], Candidate] = {}
+    for hit in hits:
+        text = hit.passage.text
+        for start, end in sentences(text, hit.passage.lang or lang):
+            if end - start <= _LONGEST:
+                found.setdefault((hit.passage.doc_id, text[start:end]), Candidate(hit, start, text[start:end]))
+    return list(found.values())
+
+
+def _by_language(group: Sequence[Candidate], lang: str) -> tuple[list[Candidate], list[Candidate]]:
+    own = [c for c in group if c.hit.passage.lang in (lang, "")]
+    return own, [c for c in group if c.hit.passage.lang not in (lang, "")]
+
+
+def _overlap(question: str, texts: Sequence[str], lang: str) -> Any:
+    """Share of the question's topic words in each text, weighted by inverse frequency among the texts."""
+    wanted = set(terms(question, lang))
+    bags = [set(terms(text, lang)) for text in texts]
+    seen = Counter(word for bag in bags for word in bag & wanted)
+    weight = {word: math.log(1 + len(texts) / (0.5 + seen[word])) for word in wanted}
+    total = sum(weight.values()) or 1.0
+    return np.array([sum(weight[word] for word in bag & wanted) / total for bag in bags])
+
+
+def _compose(ranked: Sequence[Candidate]) -> list[str]:
+    """The chosen sentences in reading order, each with its marker; they are joined by spaces."""
+    floor = ranked[0].score * _NEAR
+    chosen = [c for c in ranked[:MAX_SENTENCES] if c.score >= floor]
+    chosen.sort(key=lambda c: (c.hit.rank, c.start))
+    return [f"{' ' if number else ''}{c.text} [{c.hit.rank}]" for number, c in enumerate(chosen)]

@@ -1,0 +1,126 @@
+"""Documents to passages in the index: a generator pipeline, in constant memory, with one outcome a document.
+
+Batches of documents are compared with the ledger by content hash; what is unchanged is skipped before it is split or
+embedded. Ids are deterministic, so that running a load again resumes it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+
+from citewell import language
+from citewell.embed import passage_input
+from citewell.errors import InvalidDocument
+from citewell.ingest.sources import Item, failed
+from citewell.ports import DocumentWrite, Embedder, Index
+from citewell.records import Document, LedgerEntry, Outcome, Passage
+from citewell.split import Splitter
+
+BATCH_DOCUMENTS = 128
+BATCH_CHARACTERS = 2_000_000
+
+
+class Pipeline:
+    """Splits, embeds and writes; holds no state between loads."""
+
+    def __init__(
+        self, index: Index, embedder: Embedder, splitter: Splitter, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._index = index
+        self._embedder = embedder
+        self._splitter = splitter
+        self._clock = clock
+
+    def run(self, items: Iterable[Item], source: str) -> Iterator[Outcome]:
+        """Outcomes in the order of the items, batch by batch; after the last, every write is visible to searches.
+
+        An id that comes twice is written twice, so that the last one wins; the later outcome says so.
+        """
+        seen: set[int] = set()
+        try:
+            for batch in _batches(items):
+                for outcome in self._load(batch, source):
+                    key = hash(outcome.doc_id)  # 64 bits a document instead of its id
+                    if key in seen and outcome.status != "failed":
+                        note = "this id came before in the same load; the last one wins"
+                        outcome = outcome.model_copy(update={"reason": note})  # noqa: PLW2901
+                    seen.add(key)
+                    yield outcome
+        finally:
+            self._index.flush()
+
+    def _load(self, batch: Sequence[Item], source: str) -> Iterator[Outcome]:
+        documents = [self._with_language(item) for item in batch if isinstance(item, Document)]
+        known = self._index.ledger([d.id for d in documents])
+        writes = self._prepare([d for d in documents if not _unchanged(d, known)], source)
+        results = {result.doc_id: result for result in self._index.put([w for w in writes.values() if w.passages])}
+        for item in batch:
+            if isinstance(item, Outcome):
+                yield item
+            elif item.id not in writes:
+                yield Outcome(doc_id=item.id, status="unchanged", passages=known[item.id].passages, source=source)
+            elif not writes[item.id].passages:
+                error = InvalidDocument("the document has no words", remedy="Remove it, or give it text.")
+                yield failed(item.id, source, error)
+            elif results[item.id].error:
+                error = InvalidDocument(
+                    results[item.id].error, remedy="Mend what the index refused, then load it again."
+                )
+                yield failed(item.id, source, error)
+            else:
+                count = len(writes[item.id].passages)
+                yield Outcome(
+                    doc_id=item.id, status="changed" if item.id in known else "added", passages=count, source=source
+                )
+
+    @staticmethod
+    def _with_language(document: Document) -> Document:
+        lang = language.normalize(document.lang) or language.detect(document.text)
+        return document.model_copy(update={"lang": lang})
+
+    def _prepare(self, documents: Sequence[Document], source: str) -> dict[str, DocumentWrite]:
+        """Split and embed; all passages of the batch go through the embedder together."""
+        passages: dict[str, tuple[Passage, ...]] = {d.id: tuple(self._splitter.split(d)) for d in documents}
+        flat = [passage for group in passages.values() for passage in group]
+        vectors = self._embedder.embed_passages([passage_input(p) for p in flat])
+        ends = np.cumsum([len(group) for group in passages.values()]).tolist()
+        writes = {}
+        for document, end in zip(documents, ends, strict=True):
+            group = passages[document.id]
+            entry = LedgerEntry(
+                doc_id=document.id,
+                content_hash=document.content_hash(),
+                passages=len(group),
+                lang=document.lang,
+                source=source,
+                indexed_at=self._clock(),
+                document=document,
+            )
+            writes[document.id] = DocumentWrite(entry=entry, passages=group, vectors=vectors[end - len(group) : end])
+        return writes
+
+
+def _unchanged(document: Document, known: dict[str, LedgerEntry]) -> bool:
+    entry = known.get(document.id)
+    return entry is not None and entry.content_hash == document.content_hash()
+
+
+def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Batches bounded in documents and in characters; no id stands twice in one batch."""
+    batch: list[Item] = []
+    ids: set[str] = set()
+    characters = 0
+    for item in items:
+        repeated = isinstance(item, Document) and item.id in ids
+        if batch and (repeated or len(batch) >= BATCH_DOCUMENTS or characters >= BATCH_CHARACTERS):
+            yield batch
+            batch, ids, characters = [], set(), 0
+        batch.append(item)
+        if isinstance(item, Document):
+            ids.add(item.id)
+            characters += len(item.text)
+    if batch:
+        yield batch

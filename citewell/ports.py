@@ -1,0 +1,216 @@
+"""What the domain asks of the outside: Protocols of at most five methods, one or more classes behind each.
+
+Constructors are light and do no I/O; `Backend.load` opens sockets, files and models, `Backend.close` lets go of
+them. A method that cannot reach its server raises a subclass of `errors.Unavailable`, never its library's error.
+The contract tests in `tests/contracts` say what each method promises and run on every class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from citewell.records import (
+    Answer,
+    Draft,
+    Event,
+    Failure,
+    Filters,
+    Job,
+    JobMessage,
+    Lease,
+    LedgerEntry,
+    Leg,
+    Passage,
+    Piece,
+)
+
+Vectors = npt.NDArray[np.float32]
+
+
+class Backend(Protocol):
+    """Life of anything that holds a resource. `load` twice and `close` twice are harmless."""
+
+    def load(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def info(self) -> dict[str, Any]:
+        """What it is and how it is, as JSON; raises `Unavailable` with the reason when it cannot work now."""
+        ...
+
+
+class Embedder(Backend, Protocol):
+    """Text to vectors, float32 of shape (len(texts), fingerprint.dimension)."""
+
+    def describe(self) -> EmbedderCard: ...
+
+    def embed_passages(self, texts: Sequence[str]) -> Vectors: ...
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors: ...
+
+
+@dataclass(frozen=True)
+class EmbedderCard:
+    """What an embedder is; `max_tokens` is the longest input it reads, `tokenizer` a `tokenizers` JSON string."""
+
+    name: str
+    weights: str
+    dimension: int
+    max_tokens: int
+    tokenizer: str
+    normalized: bool = True
+    languages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DocumentWrite:
+    """A document that replaces whatever the index holds under its id. `vectors` has one row a passage."""
+
+    entry: LedgerEntry
+    passages: tuple[Passage, ...]
+    vectors: Vectors
+
+
+@dataclass(frozen=True)
+class LegsQuery:
+    """Both legs of one question. A leg that is not in `legs` is not run; `vector` is None without a dense leg."""
+
+    text: str
+    lang: str
+    vector: Vectors | None
+    legs: tuple[Leg, ...] = ("bm25", "dense")
+    depth: int = 100
+    filters: Filters = Filters()
+    groups: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Legs:
+    """Ranked lists of (passage id, score), best first, and the passages themselves."""
+
+    ranked: dict[Leg, list[tuple[str, float]]]
+    passages: dict[str, Passage]
+    index_version: str = ""
+
+
+@dataclass(frozen=True)
+class WriteResult:
+    """Whether one document's write or delete reached the index; `error` is empty when it did."""
+
+    doc_id: str
+    error: str = ""
+    passages: int = 0
+    found: bool = True
+
+
+class Index(Backend, Protocol):
+    """Passages with their vectors, and the ledger of documents beside them.
+
+    `load` creates an empty index under the wanted fingerprint, or opens the one that is there and raises
+    `FingerprintMismatch` when it was made with another.
+    """
+
+    def put(self, writes: Sequence[DocumentWrite]) -> list[WriteResult]:
+        """Replace each document whole: its left-over passages go, its ledger entry is written last."""
+        ...
+
+    def delete(self, doc_ids: Sequence[str]) -> list[WriteResult]: ...
+
+    def flush(self) -> None:
+        """After this, searches see every earlier `put` and `delete`."""
+        ...
+
+    def legs(self, query: LegsQuery) -> Legs:
+        """Both legs in one round trip, filtered before ranking."""
+        ...
+
+    def ledger(self, doc_ids: Sequence[str], *, with_document: bool = False) -> dict[str, LedgerEntry]: ...
+
+
+class Generator(Backend, Protocol):
+    """Questions with their evidence to text with markers `[n]`, n being the rank of a hit."""
+
+    def generate(self, jobs: Sequence[Job], cancelled: Callable[[str], bool]) -> Iterator[Piece]:
+        """Yield pieces for all jobs, interleaved as they come; ask `cancelled(answer_id)` at every step of the
+        model, and stop that answer without a `last` piece when it says so."""
+        ...
+
+
+class JobQueue(Backend, Protocol):
+    """Brings job messages to workers, at least once. `submit` returns when the message is safe."""
+
+    def submit(self, message: JobMessage) -> None: ...
+
+    def depth(self) -> int:
+        """Messages that wait for a worker."""
+        ...
+
+
+class AnswerStore(Backend, Protocol):
+    """Answers as their askers see them. Times to live run from the last write."""
+
+    def create(self, job: Job) -> Answer:
+        """Store the job as `queued`; an id that exists keeps its record, which is returned."""
+        ...
+
+    def get(self, answer_id: str) -> Answer:
+        """Raises `UnknownAnswer`."""
+        ...
+
+    def events(self, answer_id: str, after: str = "", wait_s: float = 0.0) -> list[Event]:
+        """Events later than id `after`; waits up to `wait_s` seconds for the first. Raises `UnknownAnswer`."""
+        ...
+
+    def cancel(self, answer_id: str) -> Answer:
+        """Move to `cancelled` unless final already; returns the record either way. Raises `UnknownAnswer`."""
+        ...
+
+    def due(self, *, queued: bool) -> list[JobMessage]:
+        """Messages of answers that need a worker and seem to have none.
+
+        These are `running` under a lease that has run out and, with `queued`, those `queued` for longer than a lease
+        without being leased. Each is reported once a lease period, so that two sweepers do not double the work.
+        """
+        ...
+
+
+class Leases(Protocol):
+    """Answers as workers see them. Every write is fenced by the lease's attempt, and refused with `LeaseLost`."""
+
+    def lease(self, answer_id: str, owner: str, seconds: float) -> LeaseGrant: ...
+
+    def renew(self, lease: Lease, seconds: float) -> Lease: ...
+
+    def emit(self, lease: Lease, text: str) -> None:
+        """Append a `delta` event."""
+        ...
+
+    def finish(self, lease: Lease, result: Draft | Failure, timings_ms: dict[str, float]) -> Answer:
+        """Move to `done` (a draft) or `failed` (a failure) and append the `final` event."""
+        ...
+
+    def release(self, lease: Lease) -> None:
+        """Give an unfinished answer back as `queued` (the worker is stopping); this attempt does not count."""
+        ...
+
+
+@dataclass(frozen=True)
+class LeaseGrant:
+    """What `Leases.lease` answers.
+
+    `granted` with a lease; `busy`: another lease is alive for `retry_after_s` more seconds; `final`: nothing is
+    left to do (also when the id is unknown, or when this very call found `max_attempts` used up and failed it).
+    """
+
+    status: Literal["granted", "busy", "final"]
+    lease: Lease | None = None
+    retry_after_s: float = 0.0
+
+
+class Answers(AnswerStore, Leases, Protocol):
+    """Both sides of one store."""

@@ -1,0 +1,111 @@
+"""Words and sentences of any of the languages, for ranking and for checking support. Pure.
+
+Words: runs of letters and digits, lower-cased, NFKC. Scripts without spaces (Han, kana) and Hangul, whose words
+carry endings, are cut into character bigrams, the usual dictionary-free unit for them (McNamee and Mayfield,
+"Character N-Gram Tokenization for European Language Text Retrieval", 2004, and the practice for CJK before it).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from functools import cache
+
+import Stemmer
+from sentencex import get_sentence_boundaries
+
+# CJK ideographs, kana, Hangul: cut into bigrams. Everything else that is alphanumeric: a word.
+_CJK = "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af\u3005"
+_TOKEN = re.compile(rf"[{_CJK}]+|[^\W_{_CJK}]+(?:['’][^\W_{_CJK}]+)?", re.UNICODE)
+_IS_CJK = re.compile(rf"[{_CJK}]")
+_HIRAGANA = re.compile("[\u3040-\u309f]+")
+_NUMBER = re.compile(r"\d+(?:[.,:/]\d+)*")
+
+_STEMMERS = {"en": "english", "es": "spanish", "de": "german", "fr": "french", "it": "italian", "pt": "portuguese"}
+
+# Words that carry no topic: a question shares them with any sentence. For Korean, bigrams of endings and of
+# question words. Japanese needs no list: its function words are hiragana, and so are the bigrams dropped below.
+_STOP = {
+    "en": frozenset(
+        (
+            "a an the of in on at to for from by with as is are was were be been being am do does did doing have "
+            "has had can could will would shall should may might must i you he she it we they me him her us them "
+            "my your his its our their this that these those what which who whom whose when where why how and or "
+            "but if then than so not no nor there here about into over after before between during up down out "
+            "off again any some all each more most other such only own same too very just also get got"
+        ).split()
+    ),
+    "es": frozenset(
+        (
+            "el la los las un una unos unas de del al a en por para con sin sobre entre hasta desde y o u e ni "
+            "que qué cual cuál cuáles quién quien cuándo cuando dónde donde cómo como cuánto cuánta cuántos "
+            "cuántas cuanto es son era fue fueron ser estar está están ha han he hay se su sus mi mis tu tus me "
+            "te le les lo nos si sí no ya más muy este esta estos estas ese esa eso esto aquel tiene tengo puedo "
+            "puede pueden hacer hace"
+        ).split()
+    ),
+    "ko": frozenset(
+        (
+            "하는 하나 나요 습니 니다 입니 있나 있습 합니 되나 어떻 떻게 무엇 엇을 엇인 인가 가요 언제 어디 디에 에서 으로 까지 "
+            "부터 누구 얼마 마나 할수 수있 있는 되는 은가 는가 해야 야하"
+        ).split()
+    ),
+}
+
+
+def _normal(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).lower()
+
+
+def tokens(text: str) -> Iterator[str]:
+    """Words, and bigrams of CJK runs (a run of one character is itself)."""
+    for match in _TOKEN.finditer(_normal(text)):
+        run = match.group()
+        if not _IS_CJK.match(run) or len(run) == 1:
+            yield run
+        else:
+            yield from (run[i : i + 2] for i in range(len(run) - 1))
+
+
+@cache
+def _stemmer(lang: str) -> Stemmer.Stemmer:
+    return Stemmer.Stemmer(_STEMMERS[lang])
+
+
+def terms(text: str, lang: str) -> list[str]:
+    """The words that carry the topic: stop words left out, stemmed by Snowball where it knows the language."""
+    stop = _STOP.get(lang, frozenset())
+    found = [token for token in tokens(text) if token not in stop]
+    if lang == "ja":
+        found = [token for token in found if not _HIRAGANA.fullmatch(token)] or found
+    return _stemmer(lang).stemWords(found) if lang in _STEMMERS else found
+
+
+def numbers(text: str) -> set[str]:
+    """Numbers, dates and times as they stand, full-width digits folded; group separators do not tell them apart."""
+    return {match.replace(",", "") for match in _NUMBER.findall(unicodedata.normalize("NFKC", text))}
+
+
+def sentences(text: str, lang: str) -> list[tuple[int, int]]:
+    """Half-open spans of the sentences of a passage, trimmed of white space and of list, table and quote marks.
+
+    A line break ends a sentence (list items, table rows, headings), except inside wrapped prose, which the parsers
+    have joined already. Headings (`# …`) and table rules are no sentences.
+    """
+    spans = []
+    for line in re.finditer(r"[^\n]+", text):
+        if re.match(r"\s*(#{1,6}\s|\|[\s:|-]+\|?\s*$|```|---+\s*$)", line.group()):
+            continue
+        for boundary in get_sentence_boundaries(lang or "en", line.group()):
+            span = _trim(text, line.start() + boundary["start_index"], line.start() + boundary["end_index"])
+            if span[0] < span[1]:
+                spans.append(span)
+    return spans
+
+
+def _trim(text: str, start: int, end: int) -> tuple[int, int]:
+    piece = text[start:end]
+    lead = re.match(r"(?:\s|[|>•]|[-*+]\s|\d{1,2}[.)]\s)*", piece)
+    start += lead.end() if lead else 0
+    return start, start + len(text[start:end].rstrip().rstrip("|").rstrip())

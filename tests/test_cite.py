@@ -1,0 +1,119 @@
+"""Citations: only what is really there is cited."""
+
+from __future__ import annotations
+
+import pytest
+
+from citewell.cite import cite, find_support
+from citewell.prompt import ABSTENTIONS
+from citewell.records import Evidence, Hit, Passage
+
+TEXTS = {
+    1: "# Returns\n\nYou can return most items within 30 days. Outlet items have 14 days.",
+    2: "Shipping to the islands takes 7 to 10 working days. It costs £12.90.",
+    3: "返品は商品到着から30日以内に承ります。送料はお客様のご負担です。",
+    4: "반품은 수령일로부터 30일 이내에 가능합니다. 배송비는 고객 부담입니다.",
+}
+
+
+def evidence() -> Evidence:
+    hits = []
+    for rank, text in TEXTS.items():
+        passage = Passage(
+            id=f"doc{rank}#2",
+            doc_id=f"doc{rank}",
+            ordinal=2,
+            start=100,
+            end=100 + len(text),
+            text=text,
+            title=f"T{rank}",
+        )
+        hits.append(Hit(passage=passage, rank=rank, score=1.0 / rank))
+    return Evidence(hits=tuple(hits))
+
+
+def markers(text: str, lang: str = "en") -> list[tuple[int, int, str]]:
+    return [(c.sentence, c.marker, c.quote) for c in cite(text, evidence(), lang).citations]
+
+
+def test_a_verbatim_sentence_is_cited_with_offsets_in_passage_and_document() -> None:
+    draft = cite("You can return most items within 30 days. [1]", evidence(), "en")
+    (citation,) = draft.citations
+    text = TEXTS[1]
+    assert text[citation.passage_start : citation.passage_end] == citation.quote
+    assert citation.start == 100 + citation.passage_start
+    assert citation.quote == "You can return most items within 30 days."
+    assert (citation.support, citation.doc_id, citation.title) == (1.0, "doc1", "T1")
+    assert draft.text == "You can return most items within 30 days. [1]"
+    assert [s.supported for s in draft.sentences] == [True]
+
+
+def test_a_paraphrase_is_cited_by_the_sentence_that_supports_it() -> None:
+    assert markers("Most items can be returned within 30 days [1].") == [
+        (0, 1, "You can return most items within 30 days.")
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "You can return most items within 60 days. [1]",  # a number that the passage does not hold
+        "You can return most items within 30 days. [9]",  # no such passage
+        "You can return most items within 30 days. [2]",  # the wrong passage
+        "Our founder likes sailing in the summer. [1]",  # nothing to do with it
+        "You can return most items within 30 days.",  # no marker: none is invented
+    ],
+)
+def test_a_marker_that_does_not_hold_is_removed_and_the_sentence_flagged(text: str) -> None:
+    draft = cite(text, evidence(), "en")
+    assert draft.citations == ()
+    assert "[" not in draft.text
+    assert [s.supported for s in draft.sentences] == [False]
+
+
+def test_of_several_markers_those_that_hold_stay() -> None:
+    draft = cite("You can return most items within 30 days. [1][2] It costs £12.90. [2, 7]", evidence(), "en")
+    assert draft.text == "You can return most items within 30 days. [1] It costs £12.90. [2]"
+    assert [(c.sentence, c.marker) for c in draft.citations] == [(0, 1), (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("lang", "text", "marker"),
+    [
+        ("ja", "返品は商品到着から30日以内に承ります。[3]", 3),
+        ("ja", "返品は到着から30日以内です。[3]", 3),
+        ("ko", "반품은 수령일로부터 30일 이내에 가능합니다. [4]", 4),
+    ],
+)
+def test_other_languages(lang: str, text: str, marker: int) -> None:
+    (citation,) = cite(text, evidence(), lang).citations
+    assert citation.marker == marker
+    assert citation.quote in TEXTS[marker]
+
+
+def test_sentences_span_the_text_with_their_markers() -> None:
+    draft = cite("You can return most items within 30 days. [1] It costs £12.90. [2]", evidence(), "en")
+    pieces = [draft.text[s.start : s.end] for s in draft.sentences]
+    assert pieces == ["You can return most items within 30 days. [1]", "It costs £12.90. [2]"]
+
+
+@pytest.mark.parametrize("lang", list(ABSTENTIONS))
+def test_an_abstention_is_one(lang: str) -> None:
+    draft = cite(ABSTENTIONS[lang], evidence(), lang)
+    assert draft.abstained
+    assert draft.citations == ()
+
+
+def test_an_empty_answer_abstains_in_the_language_of_the_question() -> None:
+    assert cite("  ", evidence(), "es").text == ABSTENTIONS["es"]
+
+
+def test_support_takes_the_shortest_span_that_is_best() -> None:
+    span = find_support("Shipping to islands takes 7 to 10 working days", TEXTS[2], "en")
+    assert span is not None
+    assert TEXTS[2][span.start : span.end] == "Shipping to the islands takes 7 to 10 working days."
+
+
+def test_newlines_of_an_answer_survive() -> None:
+    draft = cite("It costs £12.90. [2]\n\nOutlet items have 14 days. [1]", evidence(), "en")
+    assert draft.text == "It costs £12.90. [2]\n\nOutlet items have 14 days. [1]"

@@ -1,0 +1,84 @@
+"""The `transformers` generator on real weights: small models that the test builds and trains itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from citewell.cite import cite
+from citewell.config import Settings
+from citewell.errors import ConfigError
+from citewell.generate.transformers import TransformersGenerator
+from citewell.records import Job, Question
+from tests import tiny_models
+
+
+@pytest.fixture(scope="module", params=["causal", "seq2seq"])
+def generator(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TransformersGenerator]:
+    folder: Path = tmp_path_factory.mktemp(request.param)
+    build = tiny_models.build_causal if request.param == "causal" else tiny_models.build_seq2seq
+    built = TransformersGenerator(Settings(transformers_model=str(build(folder)), device="cpu", max_new_tokens=40))
+    built.load()
+    yield built
+    built.close()
+
+
+def job(question: str, answer_id: str = "a") -> Job:
+    return Job(answer_id=answer_id, question=Question(text=question, lang="en"), evidence=tiny_models.EVIDENCE)
+
+
+@pytest.mark.parametrize("question", list(tiny_models.LESSONS))
+def test_it_answers_in_pieces_and_the_citation_holds(generator: TransformersGenerator, question: str) -> None:
+    pieces = list(generator.generate([job(question)], lambda _: False))
+    text = "".join(piece.text for piece in pieces)
+    assert text == tiny_models.LESSONS[question]
+    assert len(pieces) > 3, "the text came in one piece"
+    assert [piece.last for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+    draft = cite(text, tiny_models.EVIDENCE, "en")
+    assert [c.quote for c in draft.citations] == [text.removesuffix(" [1]")]
+    assert all(sentence.supported for sentence in draft.sentences)
+
+
+def test_equal_jobs_give_equal_answers(generator: TransformersGenerator) -> None:
+    question = next(iter(tiny_models.LESSONS))
+    first, second = ("".join(p.text for p in generator.generate([job(question)], lambda _: False)) for _ in range(2))
+    assert first == second
+
+
+def test_cancel_stops_at_the_next_step_and_the_answer_is_not_completed(generator: TransformersGenerator) -> None:
+    asked: list[str] = []
+
+    def cancelled(answer_id: str) -> bool:
+        asked.append(answer_id)
+        return len(asked) >= 3
+
+    pieces = list(generator.generate([job(next(iter(tiny_models.LESSONS)))], cancelled))
+    assert not any(piece.last for piece in pieces)
+    assert len(asked) <= 4, "the model went on after it was cancelled"
+
+
+def test_several_jobs_each_get_their_own_text(generator: TransformersGenerator) -> None:
+    jobs = [job(question, str(number)) for number, question in enumerate(tiny_models.LESSONS)]
+    texts = {j.answer_id: "" for j in jobs}
+    for piece in generator.generate(jobs, lambda _: False):
+        texts[piece.answer_id] += piece.text
+    assert list(texts.values()) == list(tiny_models.LESSONS.values())
+
+
+def test_a_reader_who_leaves_early_stops_the_model(generator: TransformersGenerator) -> None:
+    stream = generator.generate([job(next(iter(tiny_models.LESSONS)))], lambda _: False)
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    again = "".join(p.text for p in generator.generate([job(next(iter(tiny_models.LESSONS)))], lambda _: False))
+    assert again == next(iter(tiny_models.LESSONS.values()))
+
+
+def test_a_model_that_is_not_here_is_named_with_a_remedy(tmp_path: Path) -> None:
+    absent = TransformersGenerator(Settings(transformers_model=str(tmp_path / "absent")))
+    with pytest.raises(ConfigError, match="transformers_model") as caught:
+        absent.load()
+    assert "folder" in caught.value.remedy
