@@ -100,16 +100,16 @@ def document_of(fields: dict[str, Any]) -> Document:
         raise InvalidDocument("`groups` is no list of names", remedy="Give `groups` as a list of strings.")
     if len(str(identity)) > 512:
         raise InvalidDocument(f"the id has {len(str(identity))} characters", remedy="Use at most 512.")
-    document = Document(
-        id=str(identity),
-        text=text,
-        title=fields.get("title") or "",
-        url=fields.get("url") or "",
-        lang=fields.get("lang") or "",
-        metadata={str(key): _plain(value) for key, value in metadata.items()},
-        groups=tuple(sorted(set(groups))),
-    )
     try:
+        document = Document(
+            id=str(identity),
+            text=text,
+            title=fields.get("title") or "",
+            url=fields.get("url") or "",
+            lang=fields.get("lang") or "",
+            metadata={str(key): _plain(value) for key, value in metadata.items()},
+            groups=tuple(sorted(set(groups))),
+        )
         document.model_dump_json()
     except ValueError as error:  # half of a surrogate pair, which JSON can spell and UTF-8 cannot
         raise InvalidDocument(

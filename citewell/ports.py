@@ -146,8 +146,8 @@ class JobQueue(Backend, Protocol):
 
     def submit(self, message: JobMessage) -> None: ...
 
-    def depth(self) -> int:
-        """Messages that wait for a worker."""
+    def depth(self, generator: str = "") -> int:
+        """Messages that wait for a worker: for one generator's, or all."""
         ...
 
 
@@ -173,8 +173,9 @@ class AnswerStore(Backend, Protocol):
     def due(self, *, queued: bool) -> list[JobMessage]:
         """Messages of answers that need a worker and seem to have none.
 
-        These are `running` under a lease that has run out and, with `queued`, those `queued` for longer than a lease
-        without being leased. Each is reported once a lease period, so that two sweepers do not double the work.
+        These are `running` under a lease that has run out, given back by `release` and, with `queued`, those `queued`
+        for longer than a lease without being leased. Each is reported once a lease period, so that two sweepers do not
+        double the work.
         """
         ...
 

@@ -47,7 +47,7 @@ def build_tokenizer() -> Any:
         texts,
         trainers.BpeTrainer(vocab_size=600, special_tokens=_SPECIAL, initial_alphabet=alphabet, show_progress=False),
     )
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=raw, pad_token="<pad>", unk_token="<unk>", bos_token="<s>", eos_token="</s>"
     )
 
@@ -89,9 +89,10 @@ def build_seq2seq(folder: Path) -> Path:
     model = T5ForConditionalGeneration(
         T5Config(
             vocab_size=len(tokenizer), d_model=64, d_kv=16, d_ff=128, num_layers=2, num_heads=4, dropout_rate=0.0,
-            pad_token_id=0, eos_token_id=3, decoder_start_token_id=0,
+            pad_token_id=0, eos_token_id=3,
         )
     )  # fmt: skip
+    model.config.decoder_start_token_id = model.generation_config.decoder_start_token_id = 0
     batch = []
     for question, answer in LESSONS.items():
         prompt = "\n\n".join(m["content"] for m in prompt_of(question)) + "\n\n"

@@ -10,15 +10,18 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from citewell.cite import abstention
 from citewell.ports import Embedder
 from citewell.records import Hit, Job, Piece
 from citewell.text import sentences, terms
+
+Scores = npt.NDArray[np.float32]
 
 MAX_SENTENCES = 3
 # A further sentence joins the answer when it scores nearly as well as the best.
@@ -39,9 +42,15 @@ class Weights:
     threshold: float
 
 
-# Embedder speaks the language / words alone.
-_WITH_DENSE = Weights(dense=0.6, threshold=0.42)
-_WORDS_ALONE = Weights(dense=0.0, threshold=0.34)
+# Where the embedder speaks the language.
+_WITH_DENSE = Weights(dense=0.6, threshold=0.50)
+# Words alone; how much of a question an answer repeats differs by language and by the unit that is counted.
+_WORDS_ALONE = {
+    "es": Weights(dense=0.0, threshold=0.46),
+    "ja": Weights(dense=0.0, threshold=0.36),
+    "ko": Weights(dense=0.0, threshold=0.40),
+}
+_WORDS_ELSEWHERE = Weights(dense=0.0, threshold=0.46)
 
 
 @dataclass(frozen=True)
@@ -81,8 +90,7 @@ class ExtractiveGenerator:
 
     def _answer(self, job: Job) -> list[str]:
         lang = job.question.lang
-        own, others = _by_language(candidates(job.evidence.hits, lang), lang)
-        for group in (own, others):
+        for group in _by_language(candidates(job.evidence.hits, lang), lang):
             ranked, weights = self.score(job.question.text, lang, group)
             if ranked and ranked[0].score >= weights.threshold:
                 return _compose(ranked)
@@ -91,20 +99,27 @@ class ExtractiveGenerator:
     def score(self, question: str, lang: str, group: Sequence[Candidate]) -> tuple[list[Candidate], Weights]:
         """The candidates with scores in about [0, 1], best first, and the weights that were used."""
         languages = self._embedder.describe().languages
-        weights = _WITH_DENSE if not languages or lang in languages else _WORDS_ALONE
-        if not group:
-            return [], weights
-        lexical = _overlap(question, [c.text for c in group], lang)
-        dense = np.zeros(len(group))
-        if weights.dense:
-            vectors = self._embedder.embed_queries([question, *(c.text for c in group)])
-            dense = np.clip(vectors[1:] @ vectors[0], 0, 1)
-        joined = weights.dense * dense + (1 - weights.dense) * lexical
-        scored = [
-            Candidate(c.hit, c.start, c.text, float(s) + _RANK_BONUS / c.hit.rank)
-            for c, s in zip(group, joined, strict=True)
-        ]
-        return sorted(scored, key=lambda c: (-c.score, c.hit.rank, c.start)), weights
+        spoken = not languages or lang in languages
+        weights = _WITH_DENSE if spoken else _WORDS_ALONE.get(lang, _WORDS_ELSEWHERE)
+        lexical = overlap(question, [c.text for c in group], lang)
+        dense = self.cosine(question, group) if weights.dense else np.zeros(len(group), dtype=np.float32)
+        return join(group, lexical, dense, weights.dense), weights
+
+    def cosine(self, question: str, group: Sequence[Candidate]) -> Scores:
+        """Cosine of the question and each sentence, below 0 cut off; shape (len(group),)."""
+        vectors = self._embedder.embed_queries([question, *(c.text for c in group)])
+        clipped: Scores = np.clip(vectors[1:] @ vectors[0], 0, 1)
+        return clipped
+
+
+def join(group: Sequence[Candidate], lexical: Scores, dense: Scores, weight: float) -> list[Candidate]:
+    """The candidates with their joined score, best first; `weight` is that of the cosine."""
+    joined = weight * dense + (1 - weight) * lexical
+    scored = [
+        replace(candidate, score=float(score) + _RANK_BONUS / candidate.hit.rank)
+        for candidate, score in zip(group, joined, strict=True)
+    ]
+    return sorted(scored, key=lambda c: (-c.score, c.hit.rank, c.start))
 
 
 def candidates(hits: Sequence[Hit], lang: str) -> list[Candidate]:
@@ -123,14 +138,14 @@ def _by_language(group: Sequence[Candidate], lang: str) -> tuple[list[Candidate]
     return own, [c for c in group if c.hit.passage.lang not in (lang, "")]
 
 
-def _overlap(question: str, texts: Sequence[str], lang: str) -> Any:
+def overlap(question: str, texts: Sequence[str], lang: str) -> Scores:
     """Share of the question's topic words in each text, weighted by inverse frequency among the texts."""
     wanted = set(terms(question, lang))
     bags = [set(terms(text, lang)) for text in texts]
     seen = Counter(word for bag in bags for word in bag & wanted)
     weight = {word: math.log(1 + len(texts) / (0.5 + seen[word])) for word in wanted}
     total = sum(weight.values()) or 1.0
-    return np.array([sum(weight[word] for word in bag & wanted) / total for bag in bags])
+    return np.array([sum(weight[word] for word in bag & wanted) / total for bag in bags], dtype=np.float32)
 
 
 def _compose(ranked: Sequence[Candidate]) -> list[str]:

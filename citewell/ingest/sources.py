@@ -78,8 +78,18 @@ def read_sources(sources: Iterable[str], limits: Limits, tell: Tell = lambda _: 
 
 def failed(doc_id: str, source: str, error: CitewellError) -> Outcome:
     return Outcome(
-        doc_id=doc_id, status="failed", source=source, code=error.code, reason=error.message, remedy=error.remedy
+        doc_id=spelled(doc_id),
+        status="failed",
+        source=spelled(source),
+        code=error.code,
+        reason=spelled(error.message),
+        remedy=error.remedy,
     )
+
+
+def spelled(name: str) -> str:
+    """A file's name as text: bytes that are no UTF-8, which Python keeps as lone surrogates, as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def size_of(sources: Iterable[str]) -> int:
@@ -123,6 +133,7 @@ def _folder(folder: Path, limits: Limits, tell: Tell) -> Iterator[Item]:
 
 def _file(path: Path, name: str, limits: Limits, tell: Tell) -> Iterator[Item]:
     """One file's documents; whatever goes wrong on the way becomes a failed outcome of the file."""
+    name = spelled(name)
     suffixes = [suffix.lower() for suffix in path.suffixes]
     packed = suffixes[-1:] == [".gz"]
     kind = (suffixes[-2:-1] if packed else suffixes[-1:]) or [""]
@@ -136,7 +147,7 @@ def _file(path: Path, name: str, limits: Limits, tell: Tell) -> Iterator[Item]:
         elif kind[0] == ".json":
             yield from _json(_read(path, packed, limits, tell), name, limits)
         elif kind[0] in MEDIA_TYPES:
-            yield _checked(parse(_read(path, packed, limits, tell), MEDIA_TYPES[kind[0]], name), name, limits)
+            yield checked(parse(_read(path, packed, limits, tell), MEDIA_TYPES[kind[0]], name), name, limits)
         else:
             known = ", ".join(sorted((*_LINES, *_TABLES, ".json", *MEDIA_TYPES)))
             raise BadInput(
@@ -173,7 +184,8 @@ def _read(path: Path, packed: bool, limits: Limits, tell: Tell) -> bytes:
     return data
 
 
-def _checked(document: Document, source: str, limits: Limits) -> Item:
+def checked(document: Document, source: str, limits: Limits) -> Item:
+    """The document, or its failed outcome when its text is over the limit."""
     if len(document.text) > limits.text_characters:
         error = TooLarge(
             f"the text has {len(document.text)} characters, the limit is {limits.text_characters}",
@@ -223,7 +235,7 @@ def _no_constant(name: str) -> Any:
 def _attempt(place: str, source: str, read: Callable[[], Any], limits: Limits) -> Item:
     """One record's document, or the failed outcome at its place."""
     try:
-        return _checked(from_mapping(read(), place), source, limits)
+        return checked(from_mapping(read(), place), source, limits)
     except CitewellError as error:
         return failed(place, source, error)
 
@@ -251,26 +263,26 @@ def _json(data: bytes, name: str, limits: Limits) -> Iterator[Item]:
 
 
 def _table(stream: IO[bytes], name: str, delimiter: str, limits: Limits) -> Iterator[Item]:
-    # Bytes that are no UTF-8 survive as lone surrogates, so that they spoil their own row and not the rest.
-    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
     csv.field_size_limit(min(limits.line_bytes, 2**31 - 1))
-    reader = csv.DictReader(text, delimiter=delimiter, strict=True)
-    if not reader.fieldnames:
-        raise InvalidDocument("the file is empty", remedy="Give it a header line and rows.")
-    if "text" not in reader.fieldnames:
-        raise InvalidDocument(
-            f"no column `text` among {', '.join(reader.fieldnames)}", remedy="Name the column with the text `text`."
-        )
-    while True:
-        place = f"{name}:{reader.line_num + 1}"
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield failed(place, name, InvalidDocument(f"the row is no CSV: {error}", remedy="Mend the quotes."))
-            continue
-        yield _attempt(place, name, lambda row=row: _row(row), limits)  # type: ignore[misc]
+    # Bytes that are no UTF-8 survive as lone surrogates, so that they spoil their own row and not the rest.
+    with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        reader = csv.DictReader(text, delimiter=delimiter, strict=True)
+        if not reader.fieldnames:
+            raise InvalidDocument("the file is empty", remedy="Give it a header line and rows.")
+        if "text" not in reader.fieldnames:
+            raise InvalidDocument(
+                f"no column `text` among {', '.join(reader.fieldnames)}", remedy="Name the column with the text `text`."
+            )
+        while True:
+            place = f"{name}:{reader.line_num + 1}"
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield failed(place, name, InvalidDocument(f"the row is no CSV: {error}", remedy="Mend the quotes."))
+                continue
+            yield _attempt(place, name, lambda row=row: _row(row), limits)  # type: ignore[misc]
 
 
 def _row(row: dict[str | None, Any]) -> dict[str, Any]:
