@@ -1,0 +1,233 @@
+"""Passages and ledger in Elasticsearch 9: BM25 and vectors in one index, both legs in one round trip.
+
+A `put` is three bulk steps in an order that a kill cannot turn into a lie: the ledger says "unfinished" and how many
+passages there may be, passages are written and left-over ones deleted, the ledger says "done". Nothing here needs a
+paid licence, scripting or delete-by-query, and neither `info()` nor `ping()` of the client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from citewell.config import Settings
+from citewell.errors import ConfigError, IndexUnavailable
+from citewell.index.elastic_errors import from_answer, public_address, translated
+from citewell.index.elastic_layout import Layout, open_or_create
+from citewell.index.elastic_writes import Bulk, Item, index_item, merge_item, stored_id
+from citewell.index.queries import msearch, runnable_legs
+from citewell.index.writes import latest, problem, results
+from citewell.ports import DocumentWrite, Legs, LegsQuery, WriteResult
+from citewell.records import Fingerprint, LedgerEntry, Leg, Passage
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch
+
+# Entries of the ledger in one request: without documents, and with them (each may hold megabytes of text).
+_ENTRIES_AT_ONCE = 1000
+_DOCUMENTS_AT_ONCE = 20
+# Least seconds that a load waits for a busy server; the request timeout when that is longer.
+_BUSY_BUDGET_S = 60.0
+
+
+class ElasticIndex:
+    """The served index. The client is shared by all threads of the process."""
+
+    def __init__(self, settings: Settings, fingerprint: Fingerprint) -> None:
+        self._settings = settings
+        self._fingerprint = fingerprint
+        self._address = public_address(settings.elasticsearch_url)
+        self._client: Elasticsearch | None = None
+        self._layout: Layout | None = None
+
+    # Life
+
+    def load(self) -> None:
+        """Open or create the index. Raises `FingerprintMismatch`, `ConfigError`, `IndexUnavailable`."""
+        if self._layout is not None:
+            return
+        client = self._connect()
+        try:
+            self._layout = open_or_create(client, self._settings.index_name, self._fingerprint, self._address)
+        except BaseException:
+            client.close()
+            raise
+        self._client = client
+
+    def close(self) -> None:
+        client, self._client, self._layout = self._client, None, None
+        if client is not None:
+            client.close()
+
+    def info(self) -> dict[str, Any]:
+        """Counts by kind in one round trip; `unfinished` documents were being written when their process ended."""
+        layout = self._open()[1]
+        count: dict[str, Any] = {"size": 0, "track_total_hits": True}
+        unfinished = {"term": {"content_hash": ""}}
+        answers = self._msearch(
+            [
+                *({"index": layout.passages}, count),
+                *({"index": layout.documents}, count | {"query": {"bool": {"must_not": [unfinished]}}}),
+                *({"index": layout.documents}, count | {"query": unfinished}),
+            ]
+        )
+        passages, documents, halves = (answer["hits"]["total"]["value"] for answer in answers)
+        return {
+            "backend": "elasticsearch",
+            "index": self._settings.index_name,
+            "index_version": layout.version,
+            "documents": documents,
+            "unfinished": halves,
+            "passages": passages,
+            "fingerprint": self._fingerprint.to_dict(),
+            "address": self._address,
+        }
+
+    # Writing
+
+    def put(self, writes: Sequence[DocumentWrite]) -> list[WriteResult]:
+        batch = latest(writes)
+        errors = {write.entry.doc_id: problem(write, self._fingerprint.dimension) for write in batch}
+        errors = {doc_id: reason for doc_id, reason in errors.items() if reason}
+        batch = [write for write in batch if write.entry.doc_id not in errors]
+        old = {doc_id: entry.passages for doc_id, entry in self.ledger([w.entry.doc_id for w in batch]).items()}
+        steps = (
+            lambda write: self._intent(write, old.get(write.entry.doc_id, 0)),
+            lambda write: self._passages(write, old.get(write.entry.doc_id, 0)),
+            self._entry,
+        )
+        for step in steps:
+            batch = [write for write in batch if write.entry.doc_id not in errors]
+            errors |= self._bulk().send(item for write in batch for item in step(write))
+        return results(writes, errors)
+
+    def delete(self, doc_ids: Sequence[str]) -> list[WriteResult]:
+        layout = self._open()[1]
+        known = self.ledger(doc_ids)
+        errors: dict[str, str] = {}
+        for step in (_unfinish, _delete_passages, _delete_entry):
+            left = [entry for entry in known.values() if entry.doc_id not in errors]
+            errors |= self._bulk().send(item for entry in left for item in step(layout, entry))
+        found = [(doc_id, known.get(doc_id)) for doc_id in doc_ids]
+        return [
+            WriteResult(doc_id, errors.get(doc_id, ""), passages=entry.passages if entry else 0, found=bool(entry))
+            for doc_id, entry in found
+        ]
+
+    def flush(self) -> None:
+        client, layout = self._open()
+        with translated(self._address):
+            client.indices.refresh(index=[layout.passages, layout.documents])
+
+    # Reading
+
+    def legs(self, query: LegsQuery) -> Legs:
+        layout = self._open()[1]
+        ranked: dict[Leg, list[tuple[str, float]]] = {leg: [] for leg in query.legs}
+        found: dict[str, Passage] = {}
+        version = layout.version
+        run = runnable_legs(query)
+        answers = self._msearch(msearch(query, layout.passages)) if run else []
+        for leg, answer in zip(run, answers, strict=True):
+            hits = [(_passage(hit["_source"]), float(hit["_score"])) for hit in answer["hits"]["hits"]]
+            # Elasticsearch scores vectors with (1 + cosine) / 2.
+            scores = [(passage.id, 2 * score - 1 if leg == "dense" else score) for passage, score in hits]
+            ranked[leg] = sorted(scores, key=lambda item: (-item[1], item[0]))
+            found |= {passage.id: passage for passage, _ in hits}
+            if hits:  # after a swap of the alias the answer knows better than the start did
+                version = str(answer["hits"]["hits"][0]["_index"])
+        return Legs(ranked=ranked, passages=found, index_version=version)
+
+    def ledger(self, doc_ids: Sequence[str], *, with_document: bool = False) -> dict[str, LedgerEntry]:
+        """Entries by id, as they are now: a get by id needs no refresh."""
+        client, layout = self._open()
+        wanted = list(dict.fromkeys(doc_ids))
+        size = _DOCUMENTS_AT_ONCE if with_document else _ENTRIES_AT_ONCE
+        found: dict[str, LedgerEntry] = {}
+        for start in range(0, len(wanted), size):
+            ids = [stored_id(doc_id) for doc_id in wanted[start : start + size]]
+            with translated(self._address):
+                answer = client.mget(
+                    index=layout.documents, ids=ids, source_excludes=None if with_document else ["document"]
+                )
+            for doc in answer["docs"]:
+                if "error" in doc:
+                    raise from_answer(self._address, 404, doc["error"])
+                if doc["found"]:
+                    entry = LedgerEntry.model_validate(doc["_source"])
+                    found[entry.doc_id] = entry
+        return found
+
+    # Steps
+
+    def _connect(self) -> Elasticsearch:
+        from elasticsearch import Elasticsearch
+
+        key = self._settings.elasticsearch_api_key.get_secret_value()
+        try:
+            return Elasticsearch(
+                self._settings.elasticsearch_url,
+                api_key=key or None,
+                request_timeout=self._settings.elasticsearch_timeout,
+                max_retries=2,
+                retry_on_timeout=False,
+            )
+        except ValueError:  # its words repeat the address as given, with the password
+            raise ConfigError(
+                f"`elasticsearch_url` is no address: {self._address}",
+                remedy="Write scheme, host and port, like http://127.0.0.1:9200.",
+            ) from None
+
+    def _open(self) -> tuple[Elasticsearch, Layout]:
+        if self._client is None or self._layout is None:
+            raise IndexUnavailable("the index is not open", remedy="Call `load` first.")
+        return self._client, self._layout
+
+    def _bulk(self) -> Bulk:
+        budget = max(_BUSY_BUDGET_S, self._settings.elasticsearch_timeout)
+        return Bulk(self._open()[0], self._address, budget)
+
+    def _msearch(self, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The answers to the lines' searches; raises for the first that failed."""
+        with translated(self._address):
+            answers: list[dict[str, Any]] = self._open()[0].msearch(searches=lines)["responses"]
+        for answer in answers:
+            if "error" in answer:
+                raise from_answer(self._address, int(answer["status"]), answer["error"])
+        return answers
+
+    def _intent(self, write: DocumentWrite, old: int) -> Iterator[Item]:
+        """The document that readers may ask for stays until the last step replaces it."""
+        entry = write.entry.model_copy(update={"content_hash": "", "passages": max(old, len(write.passages))})
+        fields = entry.to_dict()
+        del fields["document"]
+        yield merge_item(entry.doc_id, self._open()[1].documents, entry.doc_id, fields)
+
+    def _passages(self, write: DocumentWrite, old: int) -> Iterator[Item]:
+        doc_id, index = write.entry.doc_id, self._open()[1].passages
+        for passage, vector in zip(write.passages, write.vectors.tolist(), strict=True):
+            yield index_item(doc_id, index, passage.id, passage.to_dict() | {"vector": vector})
+        for ordinal in range(len(write.passages), old):
+            yield Item(doc_id, "delete", index, Passage.make_id(doc_id, ordinal))
+
+    def _entry(self, write: DocumentWrite) -> Iterator[Item]:
+        doc_id = write.entry.doc_id
+        yield index_item(doc_id, self._open()[1].documents, doc_id, write.entry.to_dict())
+
+
+def _passage(source: dict[str, Any]) -> Passage:
+    return Passage.model_validate(source)
+
+
+def _unfinish(layout: Layout, entry: LedgerEntry) -> Iterator[Item]:
+    """A delete that is cut short must not leave a ledger that says all is well."""
+    yield merge_item(entry.doc_id, layout.documents, entry.doc_id, {"doc_id": entry.doc_id, "content_hash": ""})
+
+
+def _delete_passages(layout: Layout, entry: LedgerEntry) -> Iterator[Item]:
+    for ordinal in range(entry.passages):
+        yield Item(entry.doc_id, "delete", layout.passages, Passage.make_id(entry.doc_id, ordinal))
+
+
+def _delete_entry(layout: Layout, entry: LedgerEntry) -> Iterator[Item]:
+    yield Item(entry.doc_id, "delete", layout.documents, entry.doc_id)

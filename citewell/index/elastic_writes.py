@@ -1,0 +1,149 @@
+"""Bulk writing: cut by bytes, every item's status looked at, busy items tried again.
+
+An item is one action on one document; what comes back is a reason per document whose items did not all succeed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from citewell.index.elastic_errors import explain, from_answer, translated
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch
+
+# Elasticsearch takes 100 MB; smaller requests spread its memory and lose less when one fails.
+CHUNK_BYTES = 8_000_000
+# Elasticsearch refuses ids above 512 bytes.
+_MAX_ID_BYTES = 480
+_BUSY = (429, 503)
+_FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 10.0
+
+
+def stored_id(name: str) -> str:
+    """The `_id` of a document or passage: its name, or a hash of a name that is too long."""
+    encoded = name.encode("utf-8")
+    return name if len(encoded) <= _MAX_ID_BYTES else "sha256:" + hashlib.sha256(encoded).hexdigest()
+
+
+@dataclass(frozen=True)
+class Item:
+    """One bulk action: `op` is index, update or delete; `source` its JSON line. `doc_id` owns it."""
+
+    doc_id: str
+    op: str
+    index: str
+    name: str
+    source: str = ""
+
+    def lines(self) -> list[str]:
+        # Without `require_alias`, writing to an index that was deleted would make one with a guessed mapping.
+        action: dict[str, Any] = {"_index": self.index, "_id": stored_id(self.name), "require_alias": True}
+        if self.op == "update":
+            action["retry_on_conflict"] = 3
+        line = json.dumps({self.op: action})
+        return [line, self.source] if self.source else [line]
+
+    def size(self) -> int:
+        """Bytes, about: characters are counted, which JSON's escapes make one byte each."""
+        return len(self.source) + len(self.name) + 120
+
+
+def index_item(doc_id: str, index: str, name: str, source: Mapping[str, Any]) -> Item:
+    return Item(doc_id, "index", index, name, json.dumps(source))
+
+
+def merge_item(doc_id: str, index: str, name: str, fields: Mapping[str, Any]) -> Item:
+    """Set these fields and keep the others; the document is made when it is missing."""
+    return Item(doc_id, "update", index, name, json.dumps({"doc": fields, "doc_as_upsert": True}))
+
+
+class Bulk:
+    """Sends items in order. `budget_s` bounds the seconds spent on trying busy items again, per call of `send`."""
+
+    def __init__(self, client: Elasticsearch, address: str, budget_s: float) -> None:
+        # Items are idempotent, so one that timed out may be sent again.
+        self._client = client.options(retry_on_timeout=True, max_retries=1, retry_on_status=())
+        self._address = address
+        self._budget_s = budget_s
+
+    def send(self, items: Iterable[Item]) -> dict[str, str]:
+        """Reasons by document id, for documents of which an item failed.
+
+        Raises `IndexUnavailable` when the server cannot be reached, is full or has lost the index.
+        """
+        errors: dict[str, str] = {}
+        deadline = time.monotonic() + self._budget_s
+        for chunk in _chunks(items):
+            pending, pause = chunk, _FIRST_PAUSE_S
+            while pending:
+                pending, failed, busy = self._once(pending)
+                errors |= failed
+                if pending and time.monotonic() + pause > deadline:
+                    errors |= {item.doc_id: f"the server stayed busy: {busy}" for item in pending}
+                    break
+                if pending:
+                    time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, guards nothing
+                    pause = min(2 * pause, _LONGEST_PAUSE_S)
+        return errors
+
+    def _once(self, items: list[Item]) -> tuple[list[Item], dict[str, str], str]:
+        """Send once: the items that the server was too busy for, reasons by document, why it was busy."""
+        from elastic_transport import ApiError
+
+        lines: list[Any] = [line for item in items for line in item.lines()]
+        with translated(self._address):
+            try:
+                answer = self._client.bulk(operations=lines)
+            except ApiError as error:
+                status = error.meta.status
+                if status in _BUSY and "cluster_block" not in str(error.body):
+                    return items, {}, f"status {status}"
+                if status == 413:
+                    return self._halves(items)
+                raise
+        again: list[Item] = []
+        errors: dict[str, str] = {}
+        busy = ""
+        for item, outcome in zip(items, answer["items"], strict=True):
+            result = outcome[item.op]
+            status, fault = int(result["status"]), result.get("error") or {}
+            if not fault:  # also a delete of what is not there
+                continue
+            if fault.get("type") in ("cluster_block_exception", "index_not_found_exception"):
+                raise from_answer(self._address, status, fault)
+            if status in _BUSY:
+                again.append(item)
+                busy = explain(fault)
+            else:
+                errors[item.doc_id] = f"Elasticsearch refused it ({fault.get('type')}): {explain(fault)}"
+        return again, errors, busy
+
+    def _halves(self, items: list[Item]) -> tuple[list[Item], dict[str, str], str]:
+        """A server or proxy with a lower limit than ours: send less at a time."""
+        if len(items) == 1:
+            return [], {items[0].doc_id: f"{items[0].size()} bytes are more than the server takes in one request"}, ""
+        middle = len(items) // 2
+        again, errors, busy = self._once(items[:middle])
+        more_again, more_errors, more_busy = self._once(items[middle:])
+        return again + more_again, errors | more_errors, busy or more_busy
+
+
+def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
+    chunk: list[Item] = []
+    size = 0
+    for item in items:
+        if chunk and size + item.size() > CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(item)
+        size += item.size()
+    if chunk:
+        yield chunk

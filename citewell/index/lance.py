@@ -1,0 +1,301 @@
+"""Passages and ledger in LanceDB: one folder, no server.
+
+Full-text search and vector search both see rows from the moment they are written; `flush` only makes them fast. Each
+`put` is three commits in an order that a kill cannot turn into a lie: the ledger says "unfinished", the passages of
+all documents of the batch are replaced in one commit, the ledger says "done".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+from citewell.config import Settings
+from citewell.errors import ConfigError, FingerprintMismatch, IndexUnavailable
+from citewell.index import lance_rows as rows
+from citewell.index.analysis import full_text_columns
+from citewell.index.lock import writer_lock
+from citewell.index.queries import bm25_text, lance_columns, runnable_legs, sql_filter, sql_in
+from citewell.index.writes import latest, problem, results
+from citewell.ports import DocumentWrite, Legs, LegsQuery, WriteResult
+from citewell.records import Fingerprint, LedgerEntry, Leg, Passage
+
+# Below this many passages an exact scan answers in some ten milliseconds, and needs no training.
+VECTOR_INDEX_ROWS = 50_000
+# Below this many rows a scan for ids is as quick as an index.
+SCALAR_INDEX_ROWS = 20_000
+# Many small commits slow every reader down; a long load tidies up after this many batches.
+OPTIMIZE_EVERY = 64
+# A search of another process may still read a version that is this old; no search takes that long.
+KEEP_VERSIONS = timedelta(minutes=10)
+LOCK_TIMEOUT_S = 120.0
+_IDS_AT_ONCE = 1000
+
+
+class LanceIndex:
+    """The embedded index. Any number of processes may read and write the folder; writers take turns."""
+
+    def __init__(self, settings: Settings, fingerprint: Fingerprint) -> None:
+        self._folder = settings.data_dir / f"{settings.index_name}.lancedb"
+        self._name = settings.index_name
+        self._fingerprint = fingerprint
+        self._passages: Any = None
+        self._documents: Any = None
+        self._writes = 0
+        self._mutex = threading.Lock()
+
+    # Life
+
+    def load(self) -> None:
+        """Create or open the folder. Raises `FingerprintMismatch`, `IndexUnavailable`."""
+        if self._passages is not None:
+            return
+        if self._fingerprint.similarity != "cosine":
+            raise ConfigError(f"LanceDB here compares by cosine, not by {self._fingerprint.similarity}")
+        import lancedb
+
+        with self._translated("open"):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            # Zero: every read looks for commits of other processes, so a service sees what the command line loads.
+            database = lancedb.connect(str(self._folder), read_consistency_interval=timedelta(0))
+            with writer_lock(self._folder / "writer.lock", LOCK_TIMEOUT_S):
+                passages, documents = self._open_tables(database)
+        self._check(passages)
+        self._passages, self._documents = passages, documents
+
+    def close(self) -> None:
+        self._passages = self._documents = None
+
+    def info(self) -> dict[str, Any]:
+        """Counts by kind; `unfinished` documents were being written when their process ended."""
+        with self._translated("read"):
+            documents, passages = self._tables()
+            return {
+                "backend": "lancedb",
+                "index": self._name,
+                "index_version": self._version(),
+                "documents": documents.count_rows("content_hash != ''"),
+                "unfinished": documents.count_rows("content_hash = ''"),
+                "passages": passages.count_rows(),
+                "fingerprint": self._fingerprint.to_dict(),
+                "folder": str(self._folder),
+            }
+
+    # Writing
+
+    def put(self, writes: Sequence[DocumentWrite]) -> list[WriteResult]:
+        errors = {write.entry.doc_id: problem(write, self._fingerprint.dimension) for write in latest(writes)}
+        errors = {doc_id: reason for doc_id, reason in errors.items() if reason}
+        good = [write for write in latest(writes) if write.entry.doc_id not in errors]
+        if good:
+            with self._writing("write to"):
+                self._replace(good)
+                self._writes += 1
+                if self._writes % OPTIMIZE_EVERY == 0:
+                    self._optimize()
+        return results(writes, errors)
+
+    def delete(self, doc_ids: Sequence[str]) -> list[WriteResult]:
+        with self._writing("delete from"):
+            documents, passages = self._tables()
+            known = self.ledger(doc_ids)
+            for some in _chunks(list(known)):
+                documents.update(where=sql_in("doc_id", some), values={"content_hash": ""})
+                passages.delete(sql_in("doc_id", some))
+                documents.delete(sql_in("doc_id", some))
+        return [
+            WriteResult(doc_id=doc_id, found=doc_id in known, passages=known[doc_id].passages if doc_id in known else 0)
+            for doc_id in doc_ids
+        ]
+
+    def flush(self) -> None:
+        """Bring the indices up to date. Searches see earlier writes without it, only slower."""
+        with self._writing("tidy"):
+            self._optimize()
+
+    # Reading
+
+    def legs(self, query: LegsQuery) -> Legs:
+        where = sql_filter(query.filters, query.groups)
+        ranked: dict[Leg, list[tuple[str, float]]] = {leg: [] for leg in query.legs}
+        found: dict[str, Passage] = {}
+        run = {"bm25": self._bm25, "dense": self._dense}
+        with self._translated("search"):
+            for leg in runnable_legs(query):
+                hits = run[leg](query, where)
+                ranked[leg] = sorted(((hit["id"], score) for hit, score in hits), key=lambda item: (-item[1], item[0]))
+                for hit, _ in hits:
+                    if hit["id"] not in found:
+                        found[hit["id"]] = rows.to_passage(hit)
+        return Legs(ranked=ranked, passages=found, index_version=self._version())
+
+    def ledger(self, doc_ids: Sequence[str], *, with_document: bool = False) -> dict[str, LedgerEntry]:
+        columns = rows.LEDGER_COLUMNS + (["document"] if with_document else [])
+        found: dict[str, LedgerEntry] = {}
+        with self._translated("read"):
+            documents, _ = self._tables()
+            for some in _chunks(list(dict.fromkeys(doc_ids))):
+                search = documents.search().where(sql_in("doc_id", some)).select(columns).limit(len(some))
+                for row in search.to_arrow().to_pylist():
+                    found[row["doc_id"]] = rows.to_entry(row)
+        return found
+
+    # Steps
+
+    def _open_tables(self, database: Any) -> tuple[Any, Any]:
+        """Both tables with their full-text indices, made where they are missing; the caller holds the lock."""
+        names = set(database.list_tables().tables)
+        if "documents" in names and "passages" not in names:
+            raise IndexUnavailable(
+                f"the index in {self._folder} has lost its passages",
+                remedy="Restore the folder from a backup, or delete it and load the documents again.",
+            )
+        if "passages" in names:
+            passages = database.open_table("passages")
+        else:
+            passages = database.create_table("passages", schema=rows.passage_schema(self._fingerprint))
+        self._check(passages)
+        _ensure_full_text(passages)
+        if "documents" in names:
+            return passages, database.open_table("documents")
+        return passages, database.create_table("documents", schema=rows.ledger_schema())
+
+    def _check(self, passages: Any) -> None:
+        stored = (passages.schema.metadata or {}).get(rows.FINGERPRINT_KEY)
+        if stored is None:
+            raise IndexUnavailable(
+                f"the table in {self._folder} was not made by Citewell",
+                remedy="Set `data_dir` or `index_name` to a place of its own.",
+            )
+        made_with = Fingerprint.from_json(stored)
+        if made_with != self._fingerprint:
+            raise FingerprintMismatch(
+                f"the index `{self._name}` in {self._folder} was made with {made_with.describe()}; "
+                f"it was opened with {self._fingerprint.describe()}",
+                remedy="Load the documents into another `index_name`, or use the embedder the index was made with.",
+            )
+
+    def _replace(self, writes: list[DocumentWrite]) -> None:
+        documents, passages = self._tables()
+        known = self.ledger([write.entry.doc_id for write in writes])
+        fresh = [write for write in writes if write.entry.doc_id not in known]
+        if known:
+            documents.update(where=sql_in("doc_id", known), values={"content_hash": ""})
+        if fresh:
+            documents.add(rows.ledger_rows([_intent(write) for write in fresh]))
+        batch = rows.passage_rows(writes, passages.schema)
+        if not known:
+            if batch.num_rows:
+                passages.add(batch)
+        elif batch.num_rows:
+            merge = passages.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+            merge.when_not_matched_by_source_delete(sql_in("doc_id", known)).execute(batch)
+        else:
+            passages.delete(sql_in("doc_id", known))
+        final = documents.merge_insert("doc_id").when_matched_update_all().when_not_matched_insert_all()
+        final.execute(rows.ledger_rows([write.entry for write in writes]))
+
+    def _optimize(self) -> None:
+        from lancedb.index import BTree, HnswSq
+
+        for table in self._tables():
+            table.optimize(cleanup_older_than=KEEP_VERSIONS)
+        documents, passages = self._tables()
+        count = passages.count_rows()
+        wanted: list[tuple[Any, str, Any]] = []
+        if count >= SCALAR_INDEX_ROWS:
+            wanted += [(passages, "id", BTree()), (passages, "doc_id", BTree())]
+        if documents.count_rows() >= SCALAR_INDEX_ROWS:
+            wanted.append((documents, "doc_id", BTree()))
+        if count >= VECTOR_INDEX_ROWS:
+            wanted.append((passages, "vector", HnswSq(distance_type="cosine")))
+        for table, column, config in wanted:
+            if column not in _indexed_columns(table):
+                table.create_index(column, config=config)
+
+    def _bm25(self, query: LegsQuery, where: str) -> list[tuple[dict[str, Any], float]]:
+        from lancedb.query import BooleanQuery, FullTextQuery, MatchQuery, Occur
+
+        text = bm25_text(query.text)
+        parts: list[tuple[Occur, FullTextQuery]] = [
+            # A question is words: this class takes no operators. Its defaults are invisible to mypy.
+            (Occur.MUST if must else Occur.SHOULD, MatchQuery(text, column, boost=weight))  # type: ignore[call-arg]
+            for column, weight, must in lance_columns(query.lang)
+        ]
+        _, passages = self._tables()
+        search = passages.search(BooleanQuery(parts), query_type="fts").limit(query.depth)
+        if where:
+            search = search.where(where, prefilter=True)
+        found = search.select([*rows.PASSAGE_COLUMNS, "_score"]).to_arrow().to_pylist()
+        return [(row, float(row["_score"])) for row in found]
+
+    def _dense(self, query: LegsQuery, where: str) -> list[tuple[dict[str, Any], float]]:
+        found = self._nearest(query, where, exact=False)
+        if where and len(found) < query.depth:
+            # A graph index walks past what a rare filter leaves; without an index this is the same scan again.
+            _, passages = self._tables()
+            if "vector" in _indexed_columns(passages):
+                found = self._nearest(query, where, exact=True)
+        return [(row, 1.0 - float(row["_distance"])) for row in found]
+
+    def _nearest(self, query: LegsQuery, where: str, *, exact: bool) -> list[dict[str, Any]]:
+        _, passages = self._tables()
+        if query.vector is None:
+            raise ValueError("the dense leg needs the question's vector")
+        search = passages.search(query.vector.reshape(-1), vector_column_name="vector", query_type="vector")
+        search = search.distance_type("cosine").limit(query.depth).refine_factor(2)
+        if exact:
+            search = search.bypass_vector_index()
+        if where:
+            search = search.where(where, prefilter=True)
+        found: list[dict[str, Any]] = search.select([*rows.PASSAGE_COLUMNS, "_distance"]).to_arrow().to_pylist()
+        return found
+
+    # Shelter
+
+    def _version(self) -> str:
+        return f"{self._name}-000001"
+
+    def _tables(self) -> tuple[Any, Any]:
+        if self._passages is None:
+            raise IndexUnavailable("the index is not open", remedy="Call `load` first.")
+        return self._documents, self._passages
+
+    @contextlib.contextmanager
+    def _writing(self, action: str) -> Iterator[None]:
+        self._tables()
+        with self._translated(action), self._mutex, writer_lock(self._folder / "writer.lock", LOCK_TIMEOUT_S):
+            yield
+
+    @contextlib.contextmanager
+    def _translated(self, action: str) -> Iterator[None]:
+        try:
+            yield
+        except (RuntimeError, OSError, ValueError) as error:  # all that LanceDB and Arrow raise
+            raise rows.translate(error, str(self._folder), action) from None
+
+
+def _ensure_full_text(passages: Any) -> None:
+    from lancedb.index import FTS
+
+    present = _indexed_columns(passages)
+    for column, options in full_text_columns().items():
+        if column not in present:
+            passages.create_index(column, config=FTS(**options))
+
+
+def _indexed_columns(table: Any) -> set[str]:
+    return {column for index in table.list_indices() for column in index.columns}
+
+
+def _intent(write: DocumentWrite) -> LedgerEntry:
+    """What the ledger says while the passages are being written."""
+    return write.entry.model_copy(update={"content_hash": "", "document": None, "passages": len(write.passages)})
+
+
+def _chunks(ids: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(ids), _IDS_AT_ONCE):
+        yield ids[start : start + _IDS_AT_ONCE]

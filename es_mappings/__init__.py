@@ -1,0 +1,1 @@
+"""Versioned JSON of the Elasticsearch indices: settings, analyzers, mappings."""
