@@ -1,0 +1,1 @@
+"""Where answers are kept, and the only places that move their state."""

@@ -1,0 +1,375 @@
+"""Answers in Redis, for the served stack.
+
+Keys of one answer, in one slot of a cluster, so that each move is one atomic script:
+
+    PREFIX:answer:{ID}   hash: the record and what fences it; `rev` grows with every move
+    PREFIX:job:{ID}      the job, which only workers read
+    PREFIX:events:{ID}   stream of events
+
+Two sorted sets, `PREFIX:due:queued` and `PREFIX:due:running`, hold ids by the time at which somebody should look
+whether they still have a worker. They are hints: `due` believes the answer itself, so they need not move in the same
+script, only never be missing an answer; each is added to before the move that calls for it.
+
+Every key has a time to live of `answer_ttl` seconds from its last write.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, NoReturn, cast
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
+
+from citewell.answers import moves
+from citewell.answers.moves import Entry, Move
+from citewell.config import Settings
+from citewell.errors import StoreUnavailable, Unavailable
+from citewell.ports import LeaseGrant
+from citewell.records import Answer, Draft, Event, Failure, Job, JobMessage, Lease
+
+_TIMEOUT_S = 5.0
+# One blocking read of a stream; below the socket's timeout, so that waiting is never mistaken for a dead server.
+_BLOCK_S = 2.0
+_CLOCK_S = 60.0
+_PAGE = 512
+_EVENT_ID = re.compile(r"\d{1,19}-\d{1,19}", re.ASCII)
+
+_EXPIRE = "for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ARGV[1]) end "
+
+# KEYS answer, job, events; ARGV ttl, job, kind, data, then fields of the hash. Returns the record that is there.
+_CREATE = (
+    "local known = redis.call('HGET', KEYS[1], 'record') "
+    "if known then return known end "
+    "redis.call('HSET', KEYS[1], unpack(ARGV, 5)) "
+    "redis.call('SET', KEYS[2], ARGV[2]) "
+    "redis.call('XADD', KEYS[3], '*', 'kind', ARGV[3], 'data', ARGV[4]) " + _EXPIRE + "return false"
+)
+# KEYS as above; ARGV ttl, expected rev, kind, data, then fields. Returns 0 when the entry has moved meanwhile.
+_MOVE = (
+    "if redis.call('HGET', KEYS[1], 'rev') ~= ARGV[2] then return 0 end "
+    "redis.call('HSET', KEYS[1], unpack(ARGV, 5)) "
+    "redis.call('XADD', KEYS[3], '*', 'kind', ARGV[3], 'data', ARGV[4]) " + _EXPIRE + "return 1"
+)
+_FENCE = (
+    "local now = redis.call('HMGET', KEYS[1], 'state', 'attempt') "
+    "if now[1] ~= 'running' or now[2] ~= ARGV[2] then return 0 end "
+)
+# KEYS as above; ARGV ttl, attempt, time at which the lease ends.
+_RENEW = (
+    _FENCE + "redis.call('HSET', KEYS[1], 'lease_until', ARGV[3]) "
+    "redis.call('HINCRBY', KEYS[1], 'rev', 1) " + _EXPIRE + "return 1"
+)
+# KEYS as above; ARGV ttl, attempt, data.
+_EMIT = _FENCE + "redis.call('XADD', KEYS[3], '*', 'kind', 'delta', 'data', ARGV[3]) " + _EXPIRE + "return 1"
+# KEYS one sorted set; ARGV ttl, now, next time to look, then ids. Returns the ids that nobody else claimed first.
+_CLAIM = (
+    "local mine = {} "
+    "for i = 4, #ARGV do "
+    "  local at = redis.call('ZSCORE', KEYS[1], ARGV[i]) "
+    "  if at and tonumber(at) <= tonumber(ARGV[2]) then "
+    "    redis.call('ZADD', KEYS[1], ARGV[3], ARGV[i]) mine[#mine + 1] = ARGV[i] "
+    "  end "
+    "end " + _EXPIRE + "return mine"
+)
+
+
+def address_of(url: str) -> str:
+    """The address in a Redis URL, without user, password and query."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def connect(url: str) -> redis.Redis:
+    """A client that gives up within seconds; opens its first connection on first use."""
+    return redis.Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_timeout=_TIMEOUT_S,
+        socket_connect_timeout=_TIMEOUT_S,
+        health_check_interval=30,
+        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 1),
+    )
+
+
+@contextmanager
+def translated(url: str, what: str, error: type[Unavailable] = StoreUnavailable) -> Iterator[None]:
+    """Turn redis-py's exceptions into ours, naming the action and the address."""
+    try:
+        yield
+    except redis.exceptions.OutOfMemoryError as cause:
+        raise error(
+            f"Redis at {address_of(url)} is full and could not {what}",
+            remedy="Give Redis more memory (maxmemory), or shorten the setting `answer_ttl`.",
+        ) from cause
+    except redis.exceptions.AuthenticationError as cause:
+        raise error(
+            f"Redis at {address_of(url)} refused the login and could not {what}: {cause}",
+            remedy="Correct user and password in the setting `redis_url`.",
+        ) from cause
+    except (redis.RedisError, OSError) as cause:
+        raise error(
+            f"Redis at {address_of(url)} could not {what}: {type(cause).__name__}: {cause}",
+            remedy="Check that Redis runs and that the setting `redis_url` names it, then try again.",
+        ) from cause
+
+
+class RedisAnswers:
+    """`AnswerStore` and `Leases` on one Redis server. Safe to share between threads.
+
+    Without a `clock` the time is Redis's own, so that workers whose clocks differ agree on when a lease ends.
+    """
+
+    def __init__(self, settings: Settings, *, clock: Callable[[], float] | None = None) -> None:
+        self._url = settings.redis_url
+        self._prefix = settings.index_name
+        self._ttl = settings.answer_ttl
+        self._period = settings.lease_seconds
+        self._clock = clock or self._redis_time
+        self._clock_read = (0.0, 0.0)
+        self._redis = connect(self._url)
+        self._create = self._redis.register_script(_CREATE)
+        self._move = self._redis.register_script(_MOVE)
+        self._renew = self._redis.register_script(_RENEW)
+        self._emit = self._redis.register_script(_EMIT)
+        self._claim = self._redis.register_script(_CLAIM)
+
+    def load(self) -> None:
+        with translated(self._url, "be reached"):
+            self._redis.ping()
+
+    def close(self) -> None:
+        self._redis.close()
+
+    def info(self) -> dict[str, Any]:
+        with translated(self._url, "tell how it is"):
+            about = self._redis.info()
+        return {
+            "store": "redis",
+            "address": address_of(self._url),
+            "version": str(about.get("redis_version", "")),
+            "memory_bytes": int(about.get("used_memory", 0)),
+            "memory_limit_bytes": int(about.get("maxmemory", 0)),
+            "eviction": str(about.get("maxmemory_policy", "")),
+        }
+
+    def create(self, job: Job) -> Answer:
+        with translated(self._url, "store a question"):
+            now = self._clock()
+            job, move = moves.created(job, now)
+            self._watch("queued", job.answer_id, now + self._period)
+            fields = {**_fields(move.entry, rev=1), "generator": job.generator}
+            arguments = [self._ttl, job.to_json(), move.kind, _json(move.data), *_flat(fields)]
+            known = self._create(keys=self._keys(job.answer_id), args=arguments)
+        return Answer.from_json(known) if known else move.entry.answer
+
+    def get(self, answer_id: str) -> Answer:
+        with translated(self._url, "read an answer"):
+            record = cast("str | None", self._redis.hget(self._keys(answer_id)[0], "record"))
+        if record is None:
+            raise moves.unknown(answer_id)
+        return Answer.from_json(record)
+
+    def events(self, answer_id: str, after: str = "", wait_s: float = 0.0) -> list[Event]:
+        if after and not _EVENT_ID.fullmatch(after):
+            raise moves.unknown_event(answer_id, after)
+        deadline = time.monotonic() + wait_s
+        while True:
+            with translated(self._url, "read events"):
+                found, final = self._read_events(answer_id, after)
+                left = deadline - time.monotonic()
+                if found or final or left <= 0:
+                    return found
+                block_ms = max(1, int(min(left, _BLOCK_S) * 1000))
+                self._redis.xread({self._keys(answer_id)[2]: after or "0-0"}, count=1, block=block_ms)
+
+    def _read_events(self, answer_id: str, after: str) -> tuple[list[Event], bool]:
+        """Events later than `after`, and whether the answer is final, so that no more will come."""
+        answer, _, stream = self._keys(answer_id)
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hget(answer, "state")
+        pipe.xrange(stream, min=after or "-")
+        state, rows = pipe.execute()
+        if state is None:
+            raise moves.unknown(answer_id)
+        if after:
+            if not rows or rows[0][0] != after:
+                raise moves.unknown_event(answer_id, after)
+            rows = rows[1:]
+        found = [Event(id=key, kind=row["kind"], data=json.loads(row["data"])) for key, row in rows]
+        return found, state not in ("queued", "running")
+
+    def cancel(self, answer_id: str) -> Answer:
+        with translated(self._url, "cancel an answer"):
+            while True:
+                entry, _, rev = self._read(answer_id)
+                if entry is None:
+                    raise moves.unknown(answer_id)
+                move = moves.cancelled(entry, self._clock())
+                if move is None:
+                    return entry.answer
+                if self._write(answer_id, move, rev):
+                    return move.entry.answer
+
+    def due(self, *, queued: bool) -> list[JobMessage]:
+        with translated(self._url, "look for answers without a worker"):
+            found = self._due_in("running")
+            if queued:
+                found += self._due_in("queued")
+        return found
+
+    def lease(self, answer_id: str, owner: str, seconds: float) -> LeaseGrant:
+        with translated(self._url, "lease an answer"):
+            while True:
+                entry, job, rev = self._read(answer_id)
+                if entry is None or job is None:
+                    return LeaseGrant("final")
+                now = self._clock()
+                move = moves.leased(entry, job, seconds, now)
+                if isinstance(move, LeaseGrant):
+                    return move
+                if not move.entry.answer.state.final:
+                    self._watch("running", answer_id, now + seconds)
+                if self._write(answer_id, move, rev):
+                    self._redis.zrem(self._due_key("queued"), answer_id)
+                    return moves.granted(move.entry, job, owner)
+
+    def renew(self, lease: Lease, seconds: float) -> Lease:
+        with translated(self._url, "renew a lease"):
+            until = self._clock() + seconds
+            if not self._renew(keys=self._keys(lease.answer_id), args=(self._ttl, lease.attempt, repr(until))):
+                self._refuse(lease)
+            self._watch("running", lease.answer_id, until)
+        return lease.model_copy(update={"expires_at": until})
+
+    def emit(self, lease: Lease, text: str) -> None:
+        with translated(self._url, "store a piece of an answer"):
+            data = _json({"text": text, "attempt": lease.attempt})
+            if not self._emit(keys=self._keys(lease.answer_id), args=(self._ttl, lease.attempt, data)):
+                self._refuse(lease)
+
+    def finish(self, lease: Lease, result: Draft | Failure, timings_ms: dict[str, float]) -> Answer:
+        with translated(self._url, "store an answer"):
+            while True:
+                entry, _, rev = self._read(lease.answer_id)
+                move = moves.finished(entry, lease, result, timings_ms, self._clock())
+                if self._write(lease.answer_id, move, rev):
+                    return move.entry.answer
+
+    def release(self, lease: Lease) -> None:
+        with translated(self._url, "give an answer back"):
+            while True:
+                entry, _, rev = self._read(lease.answer_id)
+                move = moves.released(entry, lease)
+                self._watch("running", lease.answer_id, self._clock())
+                if self._write(lease.answer_id, move, rev):
+                    return
+
+    def _read(self, answer_id: str) -> tuple[Entry | None, Job | None, int]:
+        answer, job_key, _ = self._keys(answer_id)
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hgetall(answer)
+        pipe.get(job_key)
+        fields, job = pipe.execute()
+        if "record" not in fields or job is None:
+            return None, None, 0
+        entry = Entry(
+            answer=Answer.from_json(fields["record"]),
+            spent=int(fields["spent"]),
+            lease_until=float(fields["lease_until"]),
+            returned=fields["returned"] == "1",
+        )
+        return entry, Job.from_json(job), int(fields["rev"])
+
+    def _write(self, answer_id: str, move: Move, rev: int) -> bool:
+        """Write a move if the entry is still at `rev`, and forget a final answer's hints."""
+        fields = _flat(_fields(move.entry, rev=rev + 1))
+        arguments = [self._ttl, rev, move.kind, _json(move.data), *fields]
+        if not self._move(keys=self._keys(answer_id), args=arguments):
+            return False
+        if move.entry.answer.state.final:
+            for which in ("queued", "running"):
+                self._redis.zrem(self._due_key(which), answer_id)
+        return True
+
+    def _refuse(self, lease: Lease) -> NoReturn:
+        """Raise the `LeaseLost` that says why a script refused the lease."""
+        entry, _, _ = self._read(lease.answer_id)
+        moves.held(entry, lease)
+        raise moves.lost(lease, "it was moved at the same moment")
+
+    def _due_in(self, which: Literal["queued", "running"]) -> list[JobMessage]:
+        """What one sorted set's due ids come to, page by page; also puts the set right where it was wrong."""
+        key, now, found = self._due_key(which), self._clock(), []
+        ids = cast(list[str], self._redis.zrange(key, "-inf", repr(now), byscore=True))
+        for start in range(0, len(ids), _PAGE):
+            page = ids[start : start + _PAGE]
+            pipe = self._redis.pipeline(transaction=False)
+            for answer_id in page:
+                pipe.hmget(self._keys(answer_id)[0], ["state", "lease_until", "returned", "generator"])
+            rows = dict(zip(page, pipe.execute(), strict=True))
+            wanting = []
+            for answer_id, (state, lease_until, returned, _) in rows.items():
+                if state == "running" and float(lease_until) > now:
+                    self._redis.zadd(key, {answer_id: float(lease_until)}, xx=True)
+                elif state == "running" or (state == "queued" and (which == "queued" or returned == "1")):
+                    wanting.append(answer_id)
+                elif state != "queued":
+                    self._redis.zrem(key, answer_id)
+            mine = self._claim(keys=[key], args=[self._ttl, repr(now), repr(now + self._period), *wanting])
+            found += [JobMessage(answer_id=answer_id, generator=rows[answer_id][3]) for answer_id in mine]
+        return found
+
+    def _watch(self, which: Literal["queued", "running"], answer_id: str, at: float) -> None:
+        key = self._due_key(which)
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.zadd(key, {answer_id: at})
+        pipe.expire(key, self._ttl)
+        pipe.execute()
+
+    def _keys(self, answer_id: str) -> tuple[str, str, str]:
+        return (
+            f"{self._prefix}:answer:{{{answer_id}}}",
+            f"{self._prefix}:job:{{{answer_id}}}",
+            f"{self._prefix}:events:{{{answer_id}}}",
+        )
+
+    def _due_key(self, which: str) -> str:
+        return f"{self._prefix}:due:{which}"
+
+    def _redis_time(self) -> float:
+        """Redis's clock, read once a minute and carried on by this machine's monotonic one."""
+        read_at, offset = self._clock_read
+        now = time.monotonic()
+        if not read_at or now - read_at > _CLOCK_S:
+            seconds, microseconds = self._redis.time()
+            read_at = time.monotonic()
+            offset = seconds + microseconds / 1e6 - (now + read_at) / 2
+            self._clock_read = (read_at, offset)
+        return time.monotonic() + offset
+
+
+def _fields(entry: Entry, *, rev: int) -> dict[str, str | int]:
+    return {
+        "rev": rev,
+        "state": entry.answer.state.value,
+        "attempt": entry.answer.attempt,
+        "spent": entry.spent,
+        "lease_until": repr(entry.lease_until),
+        "returned": int(entry.returned),
+        "record": entry.answer.to_json(),
+    }
+
+
+def _flat(fields: dict[str, str | int]) -> Sequence[str | int]:
+    return [item for pair in fields.items() for item in pair]
+
+
+def _json(data: dict[str, Any]) -> str:
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))

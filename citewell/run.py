@@ -1,0 +1,288 @@
+"""What a worker does with one message: lease, generate, cite, finish.
+
+The lease is renewed beside the work. A worker that loses it (cancelled, or taken over after a lapse) stops at the
+generator's next step and writes nothing more; the store refuses it anyway.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import structlog
+
+from citewell.errors import CitewellError, GenerationFailed, LeaseLost, StoreUnavailable, UnknownGenerator
+from citewell.ports import Generator, Leases
+from citewell.records import Answer, Draft, Evidence, Failure, Job, JobMessage, Lease
+
+log = structlog.get_logger("citewell.run")
+
+Cite = Callable[[str, Evidence, str], Draft]
+Result = TypeVar("Result")
+
+# Pieces that come closer together than this are stored as one; the first one goes out at once.
+_GAP_S = 0.04
+# A store that is away for longer than this, or than three leases, is given up: another attempt follows.
+_PATIENCE_S = 15.0
+_LONGEST_REASON = 500
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What became of a message.
+
+    `done`: the answer reached a final state here, and is in `answer`. `busy`: somebody else works on it, for
+    `retry_after_s` at least. `dropped`: nothing was left to do. `lost`: the answer was cancelled, taken over or given
+    back, or the store stayed away; whatever is still to be done will be offered again by the store's `due`.
+    """
+
+    status: Literal["done", "busy", "dropped", "lost"]
+    answer: Answer | None = None
+    retry_after_s: float = 0.0
+
+
+class Runner:
+    """Runs messages, one a call, from any number of threads.
+
+    `owner` names this process in leases; `lease_seconds` is the time after which a dead worker's answer is taken over.
+    """
+
+    def __init__(
+        self,
+        leases: Leases,
+        generators: Mapping[str, Generator],
+        cite: Cite,
+        *,
+        owner: str,
+        lease_seconds: float,
+    ) -> None:
+        self._leases = leases
+        self._generators = dict(generators)
+        self._cite = cite
+        self._owner = owner
+        self._seconds = lease_seconds
+        self._patience = max(_PATIENCE_S, 3 * lease_seconds)
+        self._give_up = threading.Event()
+        self._running = 0
+        self._idle = threading.Condition()
+
+    @property
+    def generators(self) -> tuple[str, ...]:
+        """Names of the generators that this runner can run."""
+        return tuple(self._generators)
+
+    def run(self, message: JobMessage) -> RunResult:
+        """Bring one answer to a final state, or find out why not; raises `StoreUnavailable` when it cannot lease."""
+        with self._counted():
+            if self._give_up.is_set():
+                return RunResult("busy")
+            grant = self._patiently(lambda: self._leases.lease(message.answer_id, self._owner, self._seconds))
+            if grant.lease is None:
+                status: Literal["busy", "dropped"] = "busy" if grant.status == "busy" else "dropped"
+                log.info("message_set_aside", answer=message.answer_id, status=status)
+                return RunResult(status, retry_after_s=grant.retry_after_s)
+            return self._attempt(grant.lease)
+
+    def stop(self, grace_s: float = 0.0, wait_s: float = 5.0) -> bool:
+        """Let running answers finish for `grace_s` seconds, then have the rest given back to the queue.
+
+        Waits up to `wait_s` more for that and says whether all work has ended. Nothing is leased afterwards.
+        """
+        with self._idle:
+            done = self._idle.wait_for(lambda: not self._running, grace_s)
+        self._give_up.set()
+        if done:
+            return True
+        with self._idle:
+            return self._idle.wait_for(lambda: not self._running, wait_s)
+
+    def _attempt(self, lease: Lease) -> RunResult:
+        logged = log.bind(answer=lease.answer_id, attempt=lease.attempt)
+        logged.info("answer_leased", generator=lease.job.generator)
+        beat = _Heartbeat(self._leases, lease, self._seconds)
+        with beat.beating():
+            try:
+                result, timings = self._produce(lease, lambda: beat.lost.is_set() or self._give_up.is_set())
+                answer = self._patiently(lambda: self._leases.finish(lease, result, timings))
+            except _StoppedError:
+                return self._let_go(lease, beat)
+            except LeaseLost as error:
+                logged.info("lease_lost", reason=error.message)
+                return RunResult("lost")
+            except StoreUnavailable as error:
+                logged.error("answer_not_stored", reason=error.message)
+                return RunResult("lost")
+        logged.info("answer_finished", state=answer.state.value, timings_ms=answer.timings_ms)
+        return RunResult("done", answer)
+
+    def _produce(self, lease: Lease, stopped: Callable[[], bool]) -> tuple[Draft | Failure, dict[str, float]]:
+        """The answer or why there is none, with the time that each step took."""
+        job, timings, stage = lease.job, dict[str, float](), "generate"
+        started = time.perf_counter()
+        try:
+            text = self._generate(lease, stopped)
+            timings["generate"] = _ms_since(started)
+            stage, started = "cite", time.perf_counter()
+            return self._cite(text, job.evidence, job.evidence.lang or job.question.lang), timings | {
+                "cite": _ms_since(started)
+            }
+        except (_StoppedError, LeaseLost):
+            raise
+        except CitewellError as error:
+            failure = Failure(code=error.code, message=error.message, remedy=error.remedy)
+        except Exception as error:  # a generator may raise anything, and the asker must be told
+            log.exception("answer_failed", answer=lease.answer_id, stage=stage)
+            failure = _unforeseen(job, stage, error)
+        return failure, timings | {stage: _ms_since(started)}
+
+    def _generate(self, lease: Lease, stopped: Callable[[], bool]) -> str:
+        job = lease.job
+        generator = self._generators.get(job.generator)
+        if generator is None:
+            known = ", ".join(sorted(self._generators)) or "none"
+            raise UnknownGenerator(f"this worker has no generator {job.generator!r}; it has {known}")
+        stream = _Stream(self._leases, lease)
+        parts, complete = [], False
+        pieces = generator.generate([job], lambda _answer_id: stopped())
+        try:
+            for piece in pieces:
+                parts.append(piece.text)
+                stream.add(piece.text)
+                complete = complete or piece.last
+                if stopped() and not complete:
+                    break
+        finally:
+            _close(pieces)
+        if not complete:
+            if stopped():
+                raise _StoppedError
+            raise GenerationFailed(f"generator {job.generator} ended before the answer was complete")
+        stream.flush()
+        return "".join(parts)
+
+    def _let_go(self, lease: Lease, beat: _Heartbeat) -> RunResult:
+        """After a stop that was asked for: hand the lease back unless it is lost already."""
+        if beat.lost.is_set():
+            log.info("lease_lost", answer=lease.answer_id, attempt=lease.attempt)
+            return RunResult("lost")
+        try:
+            self._leases.release(lease)
+            log.info("answer_given_back", answer=lease.answer_id, attempt=lease.attempt)
+        except CitewellError as error:
+            # The lease then runs out by itself; there is no time left to try again.
+            log.warning("answer_not_given_back", answer=lease.answer_id, reason=error.message)
+        return RunResult("lost")
+
+    def _patiently(self, call: Callable[[], Result]) -> Result:
+        """The call's result, tried again with growing pauses while the store is away."""
+        deadline, pause = time.monotonic() + self._patience, 0.05
+        while True:
+            try:
+                return call()
+            except StoreUnavailable as error:
+                if time.monotonic() + pause > deadline or self._give_up.is_set():
+                    raise
+                log.warning("store_away", reason=error.message, retry_in_s=pause)
+                self._give_up.wait(pause)
+                pause = min(2 * pause, 2.0)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._idle:
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._running -= 1
+                self._idle.notify_all()
+
+
+class _StoppedError(Exception):
+    """The generator was asked to stop, by a lost lease or by `Runner.stop`."""
+
+
+class _Heartbeat:
+    """Renews one lease in a thread of its own; `lost` is set when the store refuses it."""
+
+    def __init__(self, leases: Leases, lease: Lease, seconds: float) -> None:
+        self.lost = threading.Event()
+        self._leases = leases
+        self._lease = lease
+        self._seconds = seconds
+        self._over = threading.Event()
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        thread = threading.Thread(target=self._beat, name=f"lease-{self._lease.answer_id}")
+        thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            thread.join()
+
+    def _beat(self) -> None:
+        while not self._over.wait(self._seconds / 3):
+            try:
+                self._leases.renew(self._lease, self._seconds)
+            except LeaseLost:
+                self.lost.set()
+                return
+            except CitewellError as error:
+                # Until somebody takes the answer over, the next renewal brings even a lapsed lease back.
+                log.warning("lease_not_renewed", answer=self._lease.answer_id, reason=error.message)
+
+
+class _Stream:
+    """Stores pieces as they come: the first at once, then as many together as come within `_GAP_S`.
+
+    What the store does not take is kept for the next time: the final event has the whole text anyway.
+    """
+
+    def __init__(self, leases: Leases, lease: Lease) -> None:
+        self._leases = leases
+        self._lease = lease
+        self._kept: list[str] = []
+        self._stored_at = float("-inf")
+
+    def add(self, text: str) -> None:
+        if text:
+            self._kept.append(text)
+            if time.monotonic() - self._stored_at >= _GAP_S:
+                self.flush()
+
+    def flush(self) -> None:
+        if not self._kept:
+            return
+        try:
+            self._leases.emit(self._lease, "".join(self._kept))
+            self._kept.clear()
+        except StoreUnavailable as error:
+            log.warning("piece_not_stored", answer=self._lease.answer_id, reason=error.message)
+        self._stored_at = time.monotonic()
+
+
+def _close(pieces: Iterator[object]) -> None:
+    """End a generator function now, so that it frees its place in a batch; other iterators have nothing to end."""
+    close = getattr(pieces, "close", None)
+    if close is not None:
+        close()
+
+
+def _unforeseen(job: Job, stage: str, error: Exception) -> Failure:
+    doing = f"generator {job.generator}" if stage == "generate" else "checking the citations"
+    reason = f"{type(error).__name__}: {error}"[:_LONGEST_REASON]
+    return Failure(
+        code=GenerationFailed.code,
+        message=f"{doing} failed with {reason}",
+        remedy=GenerationFailed.default_remedy,
+    )
+
+
+def _ms_since(started: float) -> float:
+    return round((time.perf_counter() - started) * 1000, 3)

@@ -1,0 +1,50 @@
+"""A worker process with the scripted generator: `python -m tests.scripted_worker '{"redis_url": ...}'`.
+
+The argument is the settings as JSON, with `drain_s` beside them, and `broken` for a worker without its model. Logs to
+standard error.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import threading
+
+import structlog
+
+from citewell.answers.redis import RedisAnswers
+from citewell.config import load_settings
+from citewell.errors import ConfigError
+from citewell.jobs import CeleryQueue
+from citewell.run import Runner
+from citewell.workers.app import Crew, run_worker
+from tests.scripted import ScriptedGenerator, quote_nothing
+
+
+def main() -> int:
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    given = json.loads(sys.argv[1])
+    drain_s, broken = given.pop("drain_s", 60.0), given.pop("broken", "")
+    settings = load_settings(**given)
+    store = RedisAnswers(settings)
+    owner = f"{os.getpid()}:{threading.get_ident()}"
+    generators = {"extractive": ScriptedGenerator()}
+    runner = Runner(store, generators, quote_nothing, owner=owner, lease_seconds=settings.lease_seconds)
+    queue = CeleryQueue(settings)
+    with contextlib.ExitStack() as stack:
+        stack.callback(store.close)
+        stack.callback(queue.close)
+        crew = Crew(runner, queue, store.due, load=lambda: _load(store, broken), close=stack.close)
+        return run_worker(settings, crew, drain_s=drain_s)
+
+
+def _load(store: RedisAnswers, broken: str) -> None:
+    store.load()
+    if broken == "expected":
+        raise ConfigError("the model is not there")
+    if broken:
+        raise ValueError(broken)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

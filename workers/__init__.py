@@ -1,0 +1,6 @@
+"""The queue shell: Celery around `citewell.run.Runner`, and what keeps its promises when a worker dies.
+
+app.py      the Celery app from settings, and `run_worker`
+tasks.py    the one task: a message to a run
+sweeper.py  threads beside the pool: answers without a worker are queued again, and a sign of life
+"""
