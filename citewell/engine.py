@@ -1,0 +1,320 @@
+"""The product on one screen: what can be asked of it, and which classes do it.
+
+`build(settings, role)` is the only place that names concrete classes; `Engine` does not know which stack it runs on.
+
+Roles: `all` does everything in one process (the embedded stack); of the served stack, `api` retrieves and queues,
+`worker` answers (it needs the answer store alone, because a job carries its evidence), `ingest` loads documents.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from citewell import __version__
+from citewell.cite import cite
+from citewell.config import Settings
+from citewell.errors import CitewellError, ConfigError, IndexUnavailable, UnknownDocument, UnknownGenerator
+from citewell.fuse import Fusion
+from citewell.ingest.pipeline import Pipeline
+from citewell.ingest.sources import Item, Limits, read_sources
+from citewell.ports import Answers, Embedder, Generator, Index, JobQueue
+from citewell.records import (
+    Answer,
+    Event,
+    Evidence,
+    Fingerprint,
+    Job,
+    JobMessage,
+    LedgerEntry,
+    Outcome,
+    Question,
+)
+from citewell.retrieve import Retriever
+from citewell.run import Runner, RunResult
+from citewell.split import Splitter
+
+Role = Literal["all", "api", "worker", "ingest"]
+_DELETE_BATCH = 500
+# A running answer may end by itself for this long; then it is queued again for the next process.
+_CLOSE_GRACE_S = 1.0
+
+
+class Engine:
+    """Everything that Citewell does, as plain methods. `load` before use, `close` after; usable as a context."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        role: Role,
+        *,
+        embedder: Embedder,
+        open_index: Callable[[Fingerprint], Index],
+        store: Answers,
+        generators: Mapping[str, Generator],
+        make_queue: Callable[[Engine], JobQueue],
+    ) -> None:
+        self.settings = settings
+        self.role = role
+        self.embedder = embedder
+        self.store = store
+        self.generators = generators
+        owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+        self.runner = Runner(store, generators, cite, owner=owner, lease_seconds=settings.lease_seconds)
+        self.queue = make_queue(self)
+        self._open_index = open_index
+        self._index: Index | None = None
+        self._lock = threading.Lock()
+
+    # Life
+
+    def load(self) -> Engine:
+        """Load what the role needs. An index whose server is down is tried again at each use, so that a service can
+        start before its index does; an index made with another embedder stops the start.
+        """
+        self.embedder.load()
+        if self.role != "ingest":
+            self.store.load()
+        if self.role != "worker":
+            try:
+                self._use_index()
+            except IndexUnavailable:
+                if self.role != "api":
+                    raise
+        if self.role in ("all", "worker"):
+            self._default_generator().load()
+        if self.role != "ingest":
+            self.queue.load()
+        return self
+
+    def close(self) -> None:
+        """Let go of everything; answers that are being written are finished or given back first."""
+        # First the work, then those who do it: the queue waits for its threads, which may be in a long answer.
+        self.runner.stop(_CLOSE_GRACE_S)
+        self.queue.close()
+        for generator in self.generators.values():
+            generator.close()
+        if self._index is not None:
+            self._index.close()
+            self._index = None
+        self.store.close()
+        self.embedder.close()
+
+    def __enter__(self) -> Engine:
+        return self.load()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Documents
+
+    def ingest(self, sources: Sequence[str]) -> Iterator[Outcome]:
+        """Load files and folders; one outcome a document, as it happens."""
+        limits = Limits(self.settings.file_limit, self.settings.document_limit)
+        return self.put(read_sources(sources, limits), source=", ".join(sources))
+
+    def put(self, items: Iterable[Item], source: str = "api") -> Iterator[Outcome]:
+        """Load documents; what is unchanged costs a look at the ledger."""
+        pipeline = Pipeline(self._use_index(), self.embedder, self._splitter())
+        return pipeline.run(items, source)
+
+    def document(self, doc_id: str) -> LedgerEntry:
+        """A document as it was loaded, with what the ledger knows of it; raises `UnknownDocument`."""
+        entry = self._use_index().ledger([doc_id], with_document=True).get(doc_id)
+        if entry is None:
+            raise UnknownDocument(f"there is no document `{doc_id}`")
+        return entry
+
+    def delete(self, doc_ids: Sequence[str]) -> list[Outcome]:
+        """Remove documents; when this returns, no search finds them. An unknown id is a failed outcome."""
+        index = self._use_index()
+        outcomes = []
+        for start in range(0, len(doc_ids), _DELETE_BATCH):
+            for result in index.delete(doc_ids[start : start + _DELETE_BATCH]):
+                problem = result.error or ("" if result.found else "there is no such document")
+                code = "" if not problem else "internal" if result.error else "unknown_document"
+                status: Literal["failed", "deleted"] = "failed" if problem else "deleted"
+                outcomes.append(
+                    Outcome(doc_id=result.doc_id, status=status, passages=result.passages, code=code, reason=problem)
+                )
+        index.flush()
+        return outcomes
+
+    # Questions
+
+    def search(self, question: Question) -> Evidence:
+        """The passages that fit a question best, with both legs' ranks and scores."""
+        return self._retriever().search(question)
+
+    def submit(self, question: Question, generator: str = "") -> Answer:
+        """Retrieve now, answer later: the record is `queued`, and safe once this returns."""
+        name = generator or self.settings.generator
+        if name not in self.generators:
+            known = ", ".join(sorted(self.generators))
+            raise UnknownGenerator(f"there is no generator `{name}`", remedy=f"Choose one of: {known}.")
+        retriever = self._retriever()
+        question = retriever.check(question)
+        job = Job(
+            answer_id=uuid.uuid4().hex,
+            evidence=retriever.search(question),
+            question=question,
+            generator=name,
+            max_attempts=self.settings.max_attempts,
+            created_at=time.time(),
+        )
+        answer = self.store.create(job)
+        self.queue.submit(JobMessage(answer_id=job.answer_id, generator=name))
+        return answer
+
+    def ask(self, question: Question, generator: str = "", wait_s: float = 60.0) -> Answer:
+        """`submit`, then wait for the final record, or for the record as it is after `wait_s` seconds."""
+        return self.answer(self.submit(question, generator).id, wait_s)
+
+    def answer(self, answer_id: str, wait_s: float = 0.0) -> Answer:
+        """The record; waits up to `wait_s` seconds for a final state. Raises `UnknownAnswer`."""
+        deadline = time.monotonic() + wait_s
+        seen = ""
+        answer = self.store.get(answer_id)
+        while not answer.state.final and (left := deadline - time.monotonic()) > 0:
+            events = self.store.events(answer_id, seen, left)
+            seen = events[-1].id if events else seen
+            if not events or events[-1].kind == "final":
+                answer = self.store.get(answer_id)
+        return answer
+
+    def events(self, answer_id: str, after: str = "", wait_s: float = 0.0) -> list[Event]:
+        """Events of an answer later than the id `after`; waits up to `wait_s` seconds for the first."""
+        return self.store.events(answer_id, after, wait_s)
+
+    def cancel(self, answer_id: str) -> Answer:
+        """Stop an answer that is not final; the record either way."""
+        return self.store.cancel(answer_id)
+
+    def run(self, message: JobMessage) -> RunResult:
+        """A worker's part: lease, generate, cite, finish."""
+        return self.runner.run(message)
+
+    # State
+
+    def info(self) -> dict[str, Any]:
+        """Versions, counts and fingerprints of what works now."""
+        return {
+            "version": __version__,
+            "stack": self.settings.stack,
+            "generators": sorted(self.generators),
+            "retrieval": {"fusion": self._fusion().describe(), "depth": self.settings.depth, "k": self.settings.k},
+            **self.check(),
+        }
+
+    def check(self) -> dict[str, dict[str, Any]]:
+        """Every backend of the role with `ok` and its own information, or the reason and remedy why it is not."""
+        parts: dict[str, Callable[[], dict[str, Any]]] = {"embedder": self.embedder.info}
+        if self.role != "worker":
+            parts["index"] = lambda: self._use_index().info()
+        if self.role != "ingest":
+            parts |= {"answers": self.store.info, "queue": self.queue.info}
+        return {name: _checked(look) for name, look in parts.items()}
+
+    def fingerprint(self) -> Fingerprint:
+        """What an index must have been made with to be opened by this engine."""
+        from citewell.index.analysis import LANGUAGES
+
+        card = self.embedder.describe()
+        return Fingerprint(
+            embedder=card.name,
+            weights=card.weights,
+            dimension=card.dimension,
+            normalized=card.normalized,
+            splitter=self._splitter().name,
+            languages=tuple(LANGUAGES),
+        )
+
+    # Parts
+
+    def _use_index(self) -> Index:
+        if self.role == "worker":
+            raise ConfigError("a worker has no index", remedy="Ask the service, which retrieves.")
+        with self._lock:
+            if self._index is None:
+                index = self._open_index(self.fingerprint())
+                index.load()
+                self._index = index
+            return self._index
+
+    def _retriever(self) -> Retriever:
+        return Retriever(
+            self._use_index(),
+            self.embedder,
+            fusion=self._fusion(),
+            depth=self.settings.depth,
+            question_limit=self.settings.question_limit,
+        )
+
+    def _fusion(self) -> Fusion:
+        return Fusion(self.settings.fusion, self.settings.alpha, self.settings.rrf_k)
+
+    def _splitter(self) -> Splitter:
+        card = self.embedder.describe()
+        capacity = min(self.settings.passage_tokens, card.max_tokens)
+        return Splitter(card.tokenizer, capacity, min(self.settings.passage_overlap, capacity - 1))
+
+    def _default_generator(self) -> Generator:
+        try:
+            return self.generators[self.settings.generator]
+        except KeyError:
+            raise ConfigError(
+                f"setting `generator`: there is no generator `{self.settings.generator}`",
+                remedy=f"Choose one of: {', '.join(sorted(self.generators))}.",
+            ) from None
+
+
+def _checked(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return {"ok": True, **look()}
+    except CitewellError as error:
+        return {"ok": False, **error.to_json()["error"]}
+
+
+def build(settings: Settings, role: Role = "all") -> Engine:
+    """An engine of the configured stack, not yet loaded. On the embedded stack every role but `ingest` is `all`."""
+    from citewell.embed import SentenceTransformerEmbedder
+    from citewell.generate.extractive import ExtractiveGenerator
+    from citewell.generate.transformers import TransformersGenerator
+
+    embedder = SentenceTransformerEmbedder(settings)
+    generators: dict[str, Generator] = {"extractive": ExtractiveGenerator(embedder)}
+    if settings.transformers_model:
+        generators["transformers"] = TransformersGenerator(settings)
+    if settings.stack == "served":
+        from citewell.answers.redis import RedisAnswers
+        from citewell.index.elastic import ElasticIndex
+        from citewell.jobs import CeleryQueue
+
+        return Engine(
+            settings,
+            role,
+            embedder=embedder,
+            open_index=lambda fingerprint: ElasticIndex(settings, fingerprint),
+            store=RedisAnswers(settings),
+            generators=generators,
+            make_queue=lambda _: CeleryQueue(settings, tuple(generators)),
+        )
+    from citewell.answers.sqlite import SqliteAnswers
+    from citewell.index.lance import LanceIndex
+    from citewell.jobs import InlineQueue
+
+    store = SqliteAnswers(settings)
+    return Engine(
+        settings,
+        "ingest" if role == "ingest" else "all",
+        embedder=embedder,
+        open_index=lambda fingerprint: LanceIndex(settings, fingerprint),
+        store=store,
+        generators=generators,
+        make_queue=lambda engine: InlineQueue(engine.run, store.due, threads=settings.workers),
+    )

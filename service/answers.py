@@ -1,0 +1,140 @@
+"""Answers: ask, poll, follow, cancel.
+
+Asking retrieves at once and answers later. A poll with `wait` and a stream each hold one of the server's threads; when
+no place is left a poll answers at once and a stream is refused, so that short requests always get through.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+
+from flask import Blueprint, Response, g, jsonify, request, url_for
+
+from citewell.engine import Engine
+from citewell.errors import BadInput, ServiceUnavailable
+from citewell.records import Answer, Event
+from citewell.service.errors import late_error
+from citewell.service.schemas import AnswerBody, read_body
+from citewell.service.state import engine, service
+
+blueprint = Blueprint("answers", __name__, url_prefix="/v1/answers")
+
+MAX_WAIT_S = 60.0
+HEARTBEAT_S = 10.0
+# How soon a held request notices that the process stops or that its client has gone.
+_SLICE_S = 1.0
+_POLL_AGAIN_S = 1
+# What a browser's EventSource waits before it reconnects.
+_RECONNECT_MS = 1000
+
+
+@blueprint.post("")
+def submit() -> Response:
+    """202 once the question is safe; `Location` is where its answer will be."""
+    body = read_body(AnswerBody)
+    answer = engine().submit(body.to_question(service().settings), body.generator)
+    links = {"self": url_for(".read", answer_id=answer.id), "events": url_for(".events", answer_id=answer.id)}
+    response = jsonify({"id": answer.id, "state": answer.state.value, "links": links})
+    response.status_code = 202
+    response.headers["Location"] = links["self"]
+    response.headers["Retry-After"] = str(_POLL_AGAIN_S)
+    return response
+
+
+@blueprint.get("/<answer_id>")
+def read(answer_id: str) -> Response:
+    """The record; with `?wait=SECONDS` once it is final, or as it is after that time."""
+    wait_s = _wait_seconds(request.args.get("wait", "0"))
+    found = service()
+    held = wait_s > 0 and found.places.acquire(blocking=False)
+    try:
+        answer = _final_within(found.engine, answer_id, wait_s if held else 0.0, found.over())
+    finally:
+        if held:
+            found.places.release()
+    return _record(answer)
+
+
+def _wait_seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise BadInput("`wait` must be a number of seconds, 0 or more", remedy=f"Wait at most {MAX_WAIT_S:g} seconds.")
+    return min(seconds, MAX_WAIT_S)
+
+
+def _final_within(asked: Engine, answer_id: str, wait_s: float, over: Callable[[], bool]) -> Answer:
+    deadline = time.monotonic() + wait_s
+    while True:
+        left = deadline - time.monotonic()
+        answer = asked.answer(answer_id, max(0.0, min(_SLICE_S, left)))
+        if answer.state.final or left <= _SLICE_S or over():
+            return answer
+
+
+def _record(answer: Answer) -> Response:
+    response = jsonify(answer.to_dict())
+    if not answer.state.final:
+        response.headers["Retry-After"] = str(_POLL_AGAIN_S)
+    return response
+
+
+@blueprint.delete("/<answer_id>")
+def cancel(answer_id: str) -> Response:
+    """The record as it is now; one that was final already stays as it was."""
+    return _record(engine().cancel(answer_id))
+
+
+@blueprint.get("/<answer_id>/events")
+def events(answer_id: str) -> Response:
+    """Server-sent events from the first, or strictly after `Last-Event-ID`; the stream ends after `final`.
+
+    204 when nothing can come any more, which tells a browser to stop reconnecting.
+    """
+    found = service()
+    after = request.headers.get("Last-Event-ID", "")
+    first = found.engine.events(answer_id, after)
+    if not first and found.engine.answer(answer_id).state.final:
+        first = found.engine.events(answer_id, after)
+        if not first:
+            return Response(status=204)
+    if not found.places.acquire(blocking=False):
+        raise ServiceUnavailable("too many streams are open", remedy="Poll the answer, or try again in a moment.")
+    stream = _stream(found.engine, answer_id, after, first, found.over(), g.request_id)
+    response = Response(stream, mimetype="text/event-stream")
+    response.call_on_close(found.places.release)  # also when the client left before the first event
+    response.headers["X-Accel-Buffering"] = "no"
+    return response
+
+
+def _stream(
+    asked: Engine, answer_id: str, after: str, pending: list[Event], over: Callable[[], bool], request_id: str
+) -> Iterator[str]:
+    yield f"retry: {_RECONNECT_MS}\n\n"
+    told_at = time.monotonic()
+    try:
+        while not over():
+            for event in pending:
+                yield _frame(event.kind, json.dumps(event.data), event.id)
+                after = event.id
+                if event.kind == "final":
+                    return
+            if pending:
+                told_at = time.monotonic()
+            elif time.monotonic() - told_at >= HEARTBEAT_S:
+                yield ": waiting\n\n"
+                told_at = time.monotonic()
+            pending = asked.events(answer_id, after, _SLICE_S)
+    except Exception as error:  # noqa: BLE001 - the status is sent already, so the stream itself must tell
+        yield _frame("error", late_error(error, request_id))
+
+
+def _frame(kind: str, data: str, event_id: str = "") -> str:
+    """One event. JSON escapes line breaks, so the data is always one line."""
+    head = f"id: {event_id}\n" if event_id else ""
+    return f"{head}event: {kind}\ndata: {data}\n\n"

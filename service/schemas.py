@@ -1,0 +1,79 @@
+"""Request bodies. An unknown field is refused, because a misspelt one would otherwise be ignored in silence."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from flask import request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from citewell.config import Settings
+from citewell.errors import BadInput, UnsupportedMedia
+from citewell.index.queries import parse_filters
+from citewell.records import Mode, Question
+from citewell.service.state import service
+
+# Bodies that hold one question: room for the longest with every character escaped, and for many filters.
+QUESTION_BODY_BYTES = 2_000_000
+
+
+class SearchBody(BaseModel):
+    """`POST /v1/search`. `k` and `lang` that are left out come from the settings and the question's text."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    question: str
+    k: int | None = Field(None, ge=1, le=1000)
+    mode: Mode = "hybrid"
+    filters: dict[str, Any] | None = None
+    lang: str = Field("", max_length=35)
+
+    def to_question(self, settings: Settings) -> Question:
+        """Raises `InvalidFilter`."""
+        return Question(
+            text=self.question,
+            lang=self.lang,
+            k=settings.k if self.k is None else self.k,
+            mode=self.mode,
+            filters=parse_filters(self.filters or {}),
+        )
+
+
+class AnswerBody(SearchBody):
+    """`POST /v1/answers`. An empty `generator` means the service's own choice."""
+
+    generator: str = Field("", max_length=100)
+
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+def read_body(cls: type[Body]) -> Body:
+    """The request's JSON body; raises `UnsupportedMedia`, `TooLarge` or `BadInput` that names the field."""
+    if not request.is_json:
+        raise UnsupportedMedia(
+            f"the body's content type is {request.mimetype or 'missing'}", remedy="Send Content-Type: application/json."
+        )
+    request.max_content_length = min(QUESTION_BODY_BYTES, service().settings.request_limit)
+    try:
+        return cls.model_validate_json(request.get_data(cache=False))
+    except ValidationError as error:
+        problems = "; ".join(_explain(item) for item in error.errors(include_url=False))
+        known = ", ".join(cls.model_fields)
+        raise BadInput(problems, remedy=f"Send one JSON object with the fields: {known}.") from None
+
+
+def _explain(item: Any) -> str:
+    """One of pydantic's errors as a sentence that names the field, never the question's text."""
+    field = ".".join(str(part) for part in item["loc"])
+    match item["type"]:
+        case "extra_forbidden":
+            return f"`{field}` is no field"
+        case "missing":
+            return f"the field `{field}` is missing"
+        case "json_invalid":
+            return f"the body is no JSON: {item['ctx']['error']}"
+    reason = item["msg"][0].lower() + item["msg"][1:]
+    found = item["input"]
+    seen = f", found {type(found).__name__}" if not isinstance(found, int | float) else f", found {found}"
+    return f"`{field}`: {reason}{seen}" if field else f"the body: {reason}{seen}"

@@ -1,0 +1,266 @@
+"""The client: Engine's verbs over HTTP, against the app in this process and against small servers that misbehave."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+from flask import Flask
+
+from citewell.client import Client
+from citewell.config import Settings, load_settings
+from citewell.engine import Engine
+from citewell.errors import (
+    BadInput,
+    ConfigError,
+    InvalidFilter,
+    InvalidQuestion,
+    ServiceUnavailable,
+    Unauthorized,
+    UnknownAnswer,
+    UnknownDocument,
+    UnknownGenerator,
+)
+from citewell.records import AnswerState, Document, Filters, Outcome, Question
+from citewell.service.app import create_app
+from tests.service.small import DOCUMENTS
+from tests.service.wsgi import exact_path
+
+WARRANTY = Question(text="How long does the warranty of a lamp last?")
+
+
+def documents() -> list[Document]:
+    return [Document.model_validate(document) for document in DOCUMENTS]
+
+
+def test_its_answers_are_those_of_the_engine(client: Client, engine: Engine) -> None:
+    assert [outcome.status for outcome in client.put(documents())] == ["added"] * 3
+    assert client.document("guides/returns.md") == engine.document("guides/returns.md")
+    found, expected = client.search(WARRANTY), engine.search(WARRANTY)
+    assert found.hits == expected.hits
+    answer = client.ask(WARRANTY, wait_s=20)
+    assert answer == engine.answer(answer.id)
+    assert answer.state is AnswerState.DONE
+    assert list(client.events(answer.id)) == engine.events(answer.id)
+    assert client.info() == engine.info()
+    assert client.check() == engine.check()
+
+
+def test_loads_go_in_batches_and_outcomes_keep_their_order(client: Client) -> None:
+    unreadable = Outcome(doc_id="bad.pdf", status="failed", reason="no text")
+    items: list[Document | Outcome] = [Document(id=f"d/{n}", text=f"Number {n}.") for n in range(300)]
+    items.insert(150, unreadable)
+    outcomes = client.put(iter(items))
+    first = next(outcomes)
+    assert first.doc_id == "d/0"
+    rest = list(outcomes)
+    assert [o.doc_id for o in (first, *rest)] == [i.id if isinstance(i, Document) else i.doc_id for i in items]
+    assert rest[149] == unreadable
+    assert client.info()["index"]["documents"] == 300
+    assert list(client.put([])) == []
+
+
+def test_ids_and_text_of_every_kind_survive(client: Client) -> None:
+    ids = ["a/b", "..", "日本語/ガイド.md", "https://example.org/a//b?c#d", "line\u2028separator", "%2F"]
+    assert [o.doc_id for o in client.put([Document(id=i, text="words\u2028\u0085\n here") for i in ids])] == ids
+    for doc_id in ids:
+        entry = client.document(doc_id)
+        assert entry.doc_id == doc_id
+        assert entry.document is not None
+        assert entry.document.text == "words\u2028\u0085\n here"
+    assert [outcome.status for outcome in client.delete([*ids, "nobody"])] == ["deleted"] * 6 + ["failed"]
+
+
+def test_delete_tells_what_the_engine_tells(client: Client, engine: Engine) -> None:
+    theirs, ours = engine.delete(["nobody"])[0], client.delete(["nobody"])[0]
+    assert (ours.doc_id, ours.status, ours.code) == (theirs.doc_id, theirs.status, theirs.code)
+
+
+def test_questions_arrive_whole(client: Client, engine: Engine) -> None:
+    list(client.put(documents()))
+    question = Question(
+        text="warranty",
+        lang="en",
+        k=2,
+        mode="bm25",
+        filters=Filters(doc_id=("guides/warranty.md",), metadata={"year": (2024, "2025")}),
+    )
+    answer = client.submit(question, "scripted")
+    assert answer.question == question
+    assert client.search(question).hits == engine.search(question).hits
+
+
+def test_groups_cannot_be_sent(client: Client) -> None:
+    with pytest.raises(BadInput, match="groups"):
+        client.search(Question(text="x", groups=("staff",)))
+
+
+def test_errors_come_back_as_what_they_were(client: Client) -> None:
+    with pytest.raises(UnknownAnswer, match="nobody") as caught:
+        client.answer("nobody")
+    assert "answer_ttl" in caught.value.remedy
+    with pytest.raises(UnknownAnswer):
+        list(client.events("nobody"))
+    with pytest.raises(UnknownDocument):
+        client.document("nobody")
+    with pytest.raises(InvalidQuestion):
+        client.search(Question(text=" "))
+    with pytest.raises(UnknownGenerator):
+        client.submit(WARRANTY, "oracle")
+    with pytest.raises(InvalidFilter):
+        client.search(Question(text="x", filters=Filters(lang=("x",) * 1001)))
+
+
+def test_cancel_and_waiting(client: Client) -> None:
+    answer = client.submit(Question(text="sleep: 6; say: x"), "scripted")
+    started = time.monotonic()
+    assert client.answer(answer.id, wait_s=0.4).state in (AnswerState.QUEUED, AnswerState.RUNNING)
+    assert 0.3 < time.monotonic() - started < 3
+    assert client.cancel(answer.id).state is AnswerState.CANCELLED
+    assert client.answer(answer.id, wait_s=5).state is AnswerState.CANCELLED
+
+
+def test_the_key_is_sent(settings: Settings, engine: Engine) -> None:
+    locked = create_app(load_settings(**{**settings.model_dump(), "api_key": "a key"}), engine)
+    transport = httpx.WSGITransport(exact_path(locked))
+    with Client("http://localhost", "a key", transport=transport) as client:
+        assert client.info()["version"]
+    for key in ("", "wrong"):
+        with Client("http://localhost", key, transport=transport) as client, pytest.raises(Unauthorized):
+            client.info()
+
+
+def test_a_backend_that_is_down_shows_in_check(client: Client, engine: Engine) -> None:
+    engine.queue.close()
+    checks = client.check()
+    assert checks["queue"]["code"] == "queue_unavailable"
+    assert checks["index"]["ok"] is True
+
+
+def test_nobody_at_the_address() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        with Client(url) as client, pytest.raises(ServiceUnavailable, match=url) as caught:
+            client.info()
+    assert "citewell serve" in caught.value.remedy
+
+
+@pytest.mark.parametrize("url", ["localhost:8080", "ftp://localhost", "http://[::1"])
+def test_what_is_no_address(url: str) -> None:
+    with pytest.raises(ConfigError, match="address"), Client(url) as client:
+        client.info()
+
+
+# Servers that misbehave: httpx's own mock transport stands for the wire, not for the service.
+
+
+def served_by(handler: Callable[[httpx.Request], httpx.Response]) -> Client:
+    return Client("http://localhost", transport=httpx.MockTransport(handler))
+
+
+def test_something_else_at_the_address() -> None:
+    with (
+        served_by(lambda _: httpx.Response(200, text="<html>hello</html>")) as client,
+        pytest.raises(ServiceUnavailable, match="no JSON"),
+    ):
+        client.info()
+    with (
+        served_by(lambda _: httpx.Response(502, text="<html>bad gateway</html>")) as client,
+        pytest.raises(ServiceUnavailable, match="502"),
+    ):
+        client.info()
+
+
+class Broken(httpx.SyncByteStream):
+    """A stream that breaks off."""
+
+    def __init__(self, *parts: bytes) -> None:
+        self._parts = parts
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._parts
+        raise httpx.RemoteProtocolError("peer closed the connection")
+
+
+def event(number: int, kind: str = "delta") -> bytes:
+    return f"id: {number}\nevent: {kind}\ndata: {json.dumps({'text': str(number)})}\n\n".encode()
+
+
+def test_a_dropped_stream_is_taken_up_where_it_broke(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("citewell.client._FIRST_PAUSE_S", 0.001)
+    seen: list[str | None] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers.get("Last-Event-ID"))
+        match len(seen):
+            case 1:  # in the middle of an event, in the middle of a character
+                return httpx.Response(200, stream=Broken(b": hi\n\n" + event(1)[:9], event(1)[9:], event(2)[:-1]))
+            case 2:
+                return httpx.Response(503, json={"error": {"code": "store_unavailable", "message": "m", "remedy": "r"}})
+            case 3:
+                frame = b'event: error\ndata: {"error": {"code": "store_unavailable", "message": "m"}}\n\n'
+                return httpx.Response(200, content=event(2) + frame)
+            case 4:
+                return httpx.Response(200, content=b"")
+        return httpx.Response(200, content=event(3) + event(4, "final") + event(5))
+
+    with served_by(handle) as client:
+        assert [found.id for found in client.events("a")] == ["1", "2", "3", "4"]
+    assert seen == [None, "1", "1", "2", "2"]
+
+
+def test_reconnecting_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("citewell.client._FIRST_PAUSE_S", 0.001)
+    calls: list[int] = []
+
+    def handle(_: httpx.Request) -> httpx.Response:
+        calls.append(1)
+        return httpx.Response(200, stream=Broken())
+
+    with served_by(handle) as client, pytest.raises(ServiceUnavailable, match="broke"):
+        list(client.events("a"))
+    assert len(calls) == 7
+
+
+def test_a_defect_in_the_stream_is_raised_at_once() -> None:
+    frame = b'event: error\ndata: {"error": {"code": "unknown_answer", "message": "gone", "remedy": "r"}}\n\n'
+    with served_by(lambda _: httpx.Response(200, content=frame)) as client, pytest.raises(UnknownAnswer, match="gone"):
+        list(client.events("a"))
+
+
+def test_a_final_answer_has_no_more_events() -> None:
+    with served_by(lambda _: httpx.Response(204)) as client:
+        assert list(client.events("a", after="9")) == []
+
+
+def test_a_load_that_breaks_off_raises() -> None:
+    lines = (
+        Outcome(doc_id="a", status="added").to_json() + '\n{"error": {"code": "index_unavailable", "message": "m"}}\n'
+    )
+    with served_by(lambda _: httpx.Response(200, text=lines)) as client:
+        outcomes = client.put([Document(id="a", text="x"), Document(id="b", text="y")])
+        assert next(outcomes).doc_id == "a"
+        with pytest.raises(ServiceUnavailable.__base__, match="m"):  # type: ignore[arg-type]
+            next(outcomes)
+
+
+def test_a_service_that_says_nothing_times_out() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with Client(url, timeout=0.3) as client, pytest.raises(ServiceUnavailable, match="too long"):
+            client.info()
+
+
+def test_threads_share_one_client(app: Flask, client: Client) -> None:
+    list(client.put(documents()))
+    found: list[int] = []
+    threads = [threading.Thread(target=lambda: found.append(len(client.search(WARRANTY).hits))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [3] * 8
