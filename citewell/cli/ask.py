@@ -1,0 +1,102 @@
+"""`citewell ask`: a question, its answer, and the proof."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from citewell.cli.answer import finish
+from citewell.cli.options import (
+    AsJson,
+    Filter,
+    K,
+    Key,
+    Lang,
+    ModeOption,
+    Url,
+    connection,
+    question_of,
+    refuse_when_empty,
+)
+from citewell.cli.output import console, emit_json, show_line, waiting
+
+if TYPE_CHECKING:
+    from citewell.client import Client
+    from citewell.engine import Engine
+    from citewell.records import Answer
+
+
+def ask(
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question, in any language.")],
+    k: K = None,
+    mode: ModeOption = "hybrid",
+    filters: Filter = None,
+    lang: Lang = "",
+    generator: Annotated[
+        str, typer.Option("--generator", metavar="NAME", help="Who writes. [default: the setting generator]")
+    ] = "",
+    wait: Annotated[
+        float, typer.Option("--wait", min=0, metavar="SECONDS", help="Wait this long for the answer.")
+    ] = 120.0,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Print the answer's id and leave; `citewell answer ID` shows it later.")
+    ] = False,
+    url: Url = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a question and print its answer with numbered citations.
+
+    Every citation quotes the span that proves its sentence; sentences without proof are flagged. Ctrl-C cancels.
+
+    Examples:
+
+    ```
+    citewell ask 'How long do I have to return something?'
+    citewell ask '返品は何日以内ですか' --filter metadata.section=returns
+    citewell ask 'Who pays for the return label?' --no-wait
+    ```
+    """
+    asked = question_of(question, k, mode, filters, lang)
+    with connection(url, key, "api") as engine:
+        with waiting("searching"):
+            found = engine.submit(asked, generator)
+        if no_wait:
+            _refuse(engine, found)
+            _hand_over(found, as_json)
+            return
+        found = _await(engine, found, wait)
+    finish(found, as_json, waited=True)
+
+
+def _await(engine: Engine | Client, found: Answer, wait: float) -> Answer:
+    """The final record, or the record as it is after `wait` seconds; an interrupt cancels the answer."""
+    try:
+        _refuse(engine, found)
+        with waiting("answering"):
+            return engine.answer(found.id, wait)
+    except KeyboardInterrupt:
+        stopped = engine.cancel(found.id)
+        show_line("cancelled" if stopped.state == "cancelled" else stopped.state.value, f"answer {found.id}")
+        raise typer.Exit(130) from None
+
+
+def _refuse(engine: Engine | Client, found: Answer) -> None:
+    """An empty index is worth more than an abstention: say so, and leave no answer behind."""
+    from citewell.errors import NotFound
+
+    try:
+        refuse_when_empty(engine, found.evidence)
+    except NotFound:
+        engine.cancel(found.id)
+        raise
+
+
+def _hand_over(found: Answer, as_json: bool) -> None:
+    if as_json:
+        emit_json(found.to_dict())
+        return
+    console().print(found.id, soft_wrap=True)
+    if console(stderr=True).is_terminal:
+        show_line("next", f"citewell answer {found.id} --wait 60")

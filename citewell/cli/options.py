@@ -1,0 +1,133 @@
+"""Options that several commands share, and what becomes of them: a connection, a question, filters."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from citewell.cli.output import waiting
+
+if TYPE_CHECKING:
+    from citewell.client import Client
+    from citewell.engine import Engine, Role
+    from citewell.records import Evidence, Filters, Question
+
+Mode = Literal["hybrid", "bm25", "dense"]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of text.")]
+LogJson = Annotated[bool, typer.Option("--json", help="Write the log as one JSON object a line.")]
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url", metavar="URL", help="Use the running service at this address. [default: CITEWELL_URL, else embedded]"
+    ),
+]
+Key = Annotated[
+    str | None,
+    typer.Option("--key", metavar="KEY", help="API key for --url. [default: CITEWELL_API_KEY, which ps does not show]"),
+]
+K = Annotated[
+    int | None, typer.Option("--k", min=1, max=1000, metavar="N", help="Passages to find. [default: the setting k]")
+]
+ModeOption = Annotated[
+    Mode, typer.Option("--mode", help="Both legs fused, words alone (bm25), or meaning alone (dense).")
+]
+Filter = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--filter",
+        metavar="NAME=VALUE",
+        help="Only passages with lang, doc_id, url or metadata.KEY of this value. Repeat it: different names must all "
+        "hold, several values of one name mean any of them.",
+    ),
+]
+Lang = Annotated[
+    str,
+    typer.Option("--lang", metavar="CODE", help="Language of the question: en, es, ja, ko, … [default: recognised]"),
+]
+
+
+@contextlib.contextmanager
+def connection(url: str | None, key: str | None, role: Role) -> Iterator[Engine | Client]:
+    """The running service at `url`, or the engine in this process; both take the same verbs."""
+    from citewell.cli.logs import for_a_person
+    from citewell.config import client_key, load_settings, service_url
+
+    settings = load_settings()
+    address = service_url() if url is None else url
+    with for_a_person():
+        if address:
+            from citewell.client import Client
+
+            with Client(address, client_key() if key is None else key) as client:
+                yield client
+            return
+        from citewell.engine import build
+
+        engine = build(settings, role)
+        try:
+            with waiting("loading"):
+                engine.load()
+            yield engine
+        finally:
+            engine.close()
+
+
+def question_of(text: str, k: int | None, mode: Mode, pairs: Sequence[str] | None, lang: str) -> Question:
+    """The question of a command line; a limit that is not given comes from the settings."""
+    from citewell.config import load_settings
+    from citewell.records import Question
+
+    limit = load_settings().k if k is None else k
+    return Question(text=text, k=limit, mode=mode, lang=lang, filters=filters_of(pairs or ()))
+
+
+def filters_of(pairs: Sequence[str]) -> Filters:
+    """`NAME=VALUE` pairs as filters; complaints are about the command line."""
+    from citewell.errors import InvalidFilter
+    from citewell.index.queries import parse_filters
+
+    raw: dict[str, list[Any]] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name and equals and value):
+            raise typer.BadParameter(
+                f"`{pair}` is not NAME=VALUE, as in metadata.section=returns", param_hint="--filter"
+            )
+        raw.setdefault(name, []).extend(_values(value) if name.startswith("metadata.") else [value])
+    try:
+        return parse_filters(raw)
+    except InvalidFilter as error:
+        raise typer.BadParameter(f"{error.message}. {error.remedy}", param_hint="--filter") from None
+
+
+def _values(text: str) -> list[str | int | float | bool]:
+    """What a value can mean: `true`, numbers and quoted strings as JSON has them, the bare text otherwise.
+
+    A number that is not written as JSON would write it (`1.50`) means its text as well.
+    """
+    try:
+        value = json.loads(text, parse_constant=str)
+    except ValueError:
+        return [text]
+    if not isinstance(value, str | int | float | bool):
+        return [text]
+    return [value] if isinstance(value, str) or json.dumps(value) == text else [value, text]
+
+
+def refuse_when_empty(engine: Engine | Client, evidence: Evidence) -> None:
+    """Raises `NotFound` when nothing was found because there is nothing to find."""
+    from citewell.errors import NotFound
+
+    if evidence.hits:
+        return
+    index = engine.check().get("index", {})
+    if index.get("ok") and index.get("documents") == 0:
+        raise NotFound(
+            f"the index `{index.get('index', '')}` holds no documents",
+            remedy="Load some first: `citewell ingest FOLDER`. If you did, see `citewell config data_dir index_name`.",
+        )
