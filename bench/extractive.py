@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from citewell.config import load_settings
 from citewell.embed import SentenceTransformerEmbedder
 from citewell.generate import extractive
 from citewell.records import Hit, Passage
+from citewell.text import terms
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -50,8 +52,8 @@ def views(
     """Candidates with both views of them, computed once for all weights."""
     text, lang = question["text"], question["lang"]
     group = extractive.candidates(hits, lang)
-    cosine = generator.cosine(text, group) if dense else np.zeros(len(group))
-    return group, extractive.overlap(text, [c.text for c in group], lang), cosine
+    lexical = extractive.overlap(text, group, lang)
+    return group, lexical, generator.cosine(text, group, lexical) if dense else np.zeros(len(group))
 
 
 def best(view: Views, weight: float) -> tuple[str, float]:
@@ -66,12 +68,12 @@ def measure(folder: Path, documents: int, questions: int, weights: list[float]) 
     asked = [q for q in rows(folder / "queries.jsonl.gz") if q.get("answers") and gold.get(q["_id"], set()) & held]
     asked = asked[:: max(1, len(asked) // questions)][:questions]
     passages = [passage_of(row) for row in corpus]
-    texts = [f"{p.title} {p.text}" for p in passages]
+    words = [set(terms(f"{p.title} {p.text}", p.lang)) for p in passages]
     generator = extractive.ExtractiveGenerator(SentenceTransformerEmbedder(load_settings()))
     print(f"\n{folder.name}: {len(corpus)} passages, {len(asked)} questions")
     scored = []
     for q in asked:
-        shares = extractive.overlap(q["text"], texts, q["lang"])
+        shares = _share(q["text"], words, q["lang"])
         order = np.argsort(-shares, kind="stable")[:6]
         hits = [Hit(passage=passages[i], rank=n, score=float(shares[i])) for n, i in enumerate(order, start=1)]
         rest = [h for h in hits if h.passage.doc_id not in gold[q["_id"]]][:5]
@@ -79,6 +81,13 @@ def measure(folder: Path, documents: int, questions: int, weights: list[float]) 
         scored.append((q["answers"], views(generator, q, hits[:5], dense), views(generator, q, rest, dense)))
     for weight in weights:
         report(scored, weight)
+
+
+def _share(question: str, words: list[set[str]], lang: str) -> Any:
+    """How much of the question each passage holds, rare words counting more."""
+    wanted = set(terms(question, lang))
+    seen = {w: sum(w in bag for bag in words) for w in wanted}
+    return np.array([sum(math.log(1 + len(words) / (0.5 + seen[w])) for w in bag & wanted) for bag in words])
 
 
 def passage_of(row: dict[str, Any]) -> Passage:

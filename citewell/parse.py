@@ -1,7 +1,8 @@
 """Bytes and a media type to a document. Pure.
 
 The text of a document is plain, with as little Markdown as its structure needs: headings as `# …`, list items as
-`- …`, table rows as `| … | … |`, one paragraph a line, a blank line between blocks. Inline markup is dropped, so that a
+`- …`, table rows as `| … | … |` with a rule below the
+header, one paragraph a line, a blank line between blocks. Inline markup is dropped, so that a
 quoted sentence reads as a person would copy it. Offsets of passages and citations count in this text.
 """
 
@@ -153,17 +154,22 @@ def markdown_text(source: str) -> str:
 
     blocks: list[str] = []
     row: list[str] | None = None
+    header = False
     prefix = ""
     for token in MarkdownIt("commonmark").enable("table").parse(source):
         if token.type == "heading_open":
             prefix = "#" * int(token.tag[1]) + " "
         elif token.type == "list_item_open":
             prefix = "- "
+        elif token.type == "thead_open":
+            header = True
         elif token.type == "tr_open":
             row = []
         elif token.type == "tr_close" and row is not None:
-            blocks.append("| " + " | ".join(row) + " |")
-            row = None
+            blocks.append(_row(row))
+            if header:
+                blocks.append(_row(["---"] * len(row)))
+            row, header = None, False
         elif token.type in ("fence", "code_block"):
             blocks.append(f"```{token.info.strip()}\n{token.content.rstrip()}\n```")
         elif token.type == "html_block":
@@ -176,6 +182,10 @@ def markdown_text(source: str) -> str:
                 blocks.append(prefix + text)
                 prefix = ""
     return _join(blocks)
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
 def _inline_text(token: Token) -> str:
@@ -244,7 +254,9 @@ def _html_text(root: Tag | BeautifulSoup) -> str:
             continue
         if tag.name == "tr":
             cells = [_words(cell.get_text(" ")) for cell in tag.find_all(("td", "th"))]
-            blocks.append("| " + " | ".join(cells) + " |")
+            blocks.append(_row(cells))
+            if tag.find("th") and not tag.find("td"):
+                blocks.append(_row(["---"] * len(cells)))
         elif tag.name == "pre":
             blocks.append(f"```\n{tag.get_text().strip()}\n```")
         else:

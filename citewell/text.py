@@ -19,13 +19,14 @@ from sentencex import get_sentence_boundaries
 _CJK = "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af\u3005"
 _TOKEN = re.compile(rf"[{_CJK}]+|[^\W_{_CJK}]+(?:['’][^\W_{_CJK}]+)?", re.UNICODE)
 _IS_CJK = re.compile(rf"[{_CJK}]")
-_HIRAGANA = re.compile("[\u3040-\u309f]+")
+_HIRAGANA = re.compile("[\u3040-\u309f]")
 _NUMBER = re.compile(r"\d+(?:[.,:/]\d+)*")
 
 _STEMMERS = {"en": "english", "es": "spanish", "de": "german", "fr": "french", "it": "italian", "pt": "portuguese"}
 
 # Words that carry no topic: a question shares them with any sentence. For Korean, bigrams of endings and of
-# question words. Japanese needs no list: its function words are hiragana, and so are the bigrams dropped below.
+# question words. Japanese needs no list: its function words and endings are written in hiragana, and
+# bigrams that touch one are dropped below.
 _STOP = {
     "en": frozenset(
         (
@@ -54,6 +55,11 @@ _STOP = {
 }
 
 
+_FULL_STOP = re.compile(r"[。！？]+(?=\d)")
+_TABLE_RULE = re.compile(r"\|[\s:|-]+\|?[ \t]*(?=\n|$)")
+_NO_SENTENCE = re.compile(r"\s*(#{1,6}\s|\|[\s:|-]+\|?\s*$|```|---+\s*$)")
+
+
 def _normal(text: str) -> str:
     return unicodedata.normalize("NFKC", text).lower()
 
@@ -78,7 +84,7 @@ def terms(text: str, lang: str) -> list[str]:
     stop = _STOP.get(lang, frozenset())
     found = [token for token in tokens(text) if token not in stop]
     if lang == "ja":
-        found = [token for token in found if not _HIRAGANA.fullmatch(token)] or found
+        found = [token for token in found if not _HIRAGANA.search(token)] or found
     return _stemmer(lang).stemWords(found) if lang in _STEMMERS else found
 
 
@@ -91,17 +97,27 @@ def sentences(text: str, lang: str) -> list[tuple[int, int]]:
     """Half-open spans of the sentences of a passage, trimmed of white space and of list, table and quote marks.
 
     A line break ends a sentence (list items, table rows, headings), except inside wrapped prose, which the parsers
-    have joined already. Headings (`# …`) and table rules are no sentences.
+    have joined already. Headings (`# …`), table headers and rules are no sentences.
     """
     spans = []
     for line in re.finditer(r"[^\n]+", text):
-        if re.match(r"\s*(#{1,6}\s|\|[\s:|-]+\|?\s*$|```|---+\s*$)", line.group()):
+        if _NO_SENTENCE.match(line.group()) or _TABLE_RULE.match(text, line.end() + 1):
             continue
         for boundary in get_sentence_boundaries(lang or "en", line.group()):
-            span = _trim(text, line.start() + boundary["start_index"], line.start() + boundary["end_index"])
-            if span[0] < span[1]:
-                spans.append(span)
+            first, last = line.start() + boundary["start_index"], line.start() + boundary["end_index"]
+            for start, end in _at_full_stops(text, first, last):
+                span = _trim(text, start, end)
+                if span[0] < span[1]:
+                    spans.append(span)
     return spans
+
+
+def _at_full_stops(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Cut once more at ideographic full stops: the segmenter takes one before a figure for a decimal point."""
+    for match in _FULL_STOP.finditer(text, start, end):
+        yield start, match.end()
+        start = match.end()
+    yield start, end
 
 
 def _trim(text: str, start: int, end: int) -> tuple[int, int]:

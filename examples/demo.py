@@ -20,17 +20,17 @@ from citewell.records import Question
 
 SHOP = Path(__file__).resolve().parent / "shop"
 QUESTIONS = (
-    "How many days do I have to send something back?",
+    "I typed my password wrong too often and now I can't get in. How long do I have to wait?",
     "¿Hay algún tope para pagar por Bizum?",
-    "ペトレルH3をスーツケースに入れて飛行機に預けてもいいですか？",
-    "기프트카드를 얼마나 써야 남은 돈을 현금으로 받을 수 있어요?",
+    "返品は何日以内にできますか？",
+    "품질 보증 기간은 얼마입니까?",
     "Which planets have rings?",
 )
-NEXT = """Try next:
-  {prefix}citewell ask 'Who pays for the return label?'
-  {prefix}citewell search 'tent zip' --k 3        both legs beside the fused list
-  {prefix}citewell serve                          the HTTP API on http://127.0.0.1:8080 (docs/http-api.md)
-  citewell ingest YOUR_FOLDER                     your own documents, then ask them"""
+NEXT = """Try next (`. .venv/bin/activate`, and `export CITEWELL_DATA_DIR={folder}` to stay with these documents):
+  citewell ask 'Who pays for the return label?'
+  citewell search 'tent zip' --k 3     both legs' ranks and scores beside the fused list
+  citewell serve                       the HTTP API on http://127.0.0.1:8080 (docs/http-api.md)
+  citewell ingest YOUR_FOLDER          your own documents"""
 
 
 def main() -> None:
@@ -47,8 +47,7 @@ def main() -> None:
             screen.print(Rule(text, align="left", style="cyan"))
             show(screen, engine.ask(Question(text=text)))
             screen.print()
-    prefix = f"CITEWELL_DATA_DIR={settings.data_dir} .venv/bin/"
-    screen.print(NEXT.format(prefix=prefix).replace("  citewell ingest", "  .venv/bin/citewell ingest"), soft_wrap=True)
+    screen.print(NEXT.format(folder=settings.data_dir), soft_wrap=True)
     if args.svg:
         args.svg.write_text(screen.export_svg(title="make demo", code_format=_SVG), encoding="utf-8")
 

@@ -7,6 +7,7 @@ import pytest
 from citewell.cite import cite, find_support
 from citewell.prompt import ABSTENTIONS
 from citewell.records import Evidence, Hit, Passage
+from citewell.text import sentences
 
 TEXTS = {
     1: "# Returns\n\nYou can return most items within 30 days. Outlet items have 14 days.",
@@ -117,3 +118,13 @@ def test_support_takes_the_shortest_span_that_is_best() -> None:
 def test_newlines_of_an_answer_survive() -> None:
     draft = cite("It costs £12.90. [2]\n\nOutlet items have 14 days. [1]", evidence(), "en")
     assert draft.text == "It costs £12.90. [2]\n\nOutlet items have 14 days. [1]"
+
+
+def test_headings_table_headers_and_rules_are_no_sentences() -> None:
+    text = "# Hours\n\n| Day | Open |\n| --- | --- |\n| Sunday | 11 to 17 |\n\n- We close at Easter. Sorry!\n\n---\n"
+    assert [text[a:b] for a, b in sentences(text, "en")] == ["Sunday | 11 to 17", "We close at Easter.", "Sorry!"]
+
+
+def test_a_full_stop_before_a_figure_ends_a_japanese_sentence() -> None:
+    text = "14日以内です。11月から承ります。「はい。」と答えた。"
+    assert [text[a:b] for a, b in sentences(text, "ja")][:2] == ["14日以内です。", "11月から承ります。"]

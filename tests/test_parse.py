@@ -22,7 +22,7 @@ def test_html_keeps_the_words_and_drops_the_frame() -> None:
     assert (document.title, document.lang, document.url) == ("Envíos", "es", "https://t.example/es/envios")
     assert document.text == (
         "# Envíos\n\nEnviamos a toda España en 3 días.\n\n- Rápido\n- Barato\n- Muy\n\n"
-        "| Destino | Precio |\n| Baleares | 6,90 € |\n\n```\na = 1\nb = 2\n```"
+        "| Destino | Precio |\n| --- | --- |\n| Baleares | 6,90 € |\n\n```\na = 1\nb = 2\n```"
     )
 
 

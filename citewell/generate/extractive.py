@@ -29,13 +29,20 @@ _NEAR = 0.88
 # Sentences longer than this are lists or tables run together; quoting them helps nobody.
 _LONGEST = 600
 _RANK_BONUS = 0.04
+# What a word of the question counts that stands in the passage or its title, not in the sentence.
+_AROUND = 0.3
+# Words of fewer sentences than this all weigh the same.
+_COMMON = 3
+# Sentences that are embedded for an answer.
+_EMBEDDED = 12
 
 
 @dataclass(frozen=True)
 class Weights:
     """How the views are joined, and the score below which nothing supports an answer.
 
-    `dense` is the weight of the cosine, the words have the rest. Chosen on training sets: bench/extractive.py.
+    `dense` is the weight of the cosine, the words have the rest. A threshold is the highest that keeps about 95 % of
+    the right answers of a training set (bench/extractive.py; the tables are in docs/LOG.md).
     """
 
     dense: float
@@ -44,13 +51,13 @@ class Weights:
 
 # Where the embedder speaks the language.
 _WITH_DENSE = Weights(dense=0.6, threshold=0.50)
-# Words alone; how much of a question an answer repeats differs by language and by the unit that is counted.
+# Words alone: how much of a question its answer repeats differs by language and by the unit that is counted.
 _WORDS_ALONE = {
-    "es": Weights(dense=0.0, threshold=0.46),
-    "ja": Weights(dense=0.0, threshold=0.36),
-    "ko": Weights(dense=0.0, threshold=0.40),
+    "es": Weights(dense=0.0, threshold=0.44),
+    "ja": Weights(dense=0.0, threshold=0.54),
+    "ko": Weights(dense=0.0, threshold=0.46),
 }
-_WORDS_ELSEWHERE = Weights(dense=0.0, threshold=0.46)
+_WORDS_ELSEWHERE = Weights(dense=0.0, threshold=0.44)
 
 
 @dataclass(frozen=True)
@@ -101,15 +108,22 @@ class ExtractiveGenerator:
         languages = self._embedder.describe().languages
         spoken = not languages or lang in languages
         weights = _WITH_DENSE if spoken else _WORDS_ALONE.get(lang, _WORDS_ELSEWHERE)
-        lexical = overlap(question, [c.text for c in group], lang)
-        dense = self.cosine(question, group) if weights.dense else np.zeros(len(group), dtype=np.float32)
+        lexical = overlap(question, group, lang)
+        dense = self.cosine(question, group, lexical) if weights.dense else np.zeros(len(group), dtype=np.float32)
         return join(group, lexical, dense, weights.dense), weights
 
-    def cosine(self, question: str, group: Sequence[Candidate]) -> Scores:
-        """Cosine of the question and each sentence, below 0 cut off; shape (len(group),)."""
-        vectors = self._embedder.embed_queries([question, *(c.text for c in group)])
-        clipped: Scores = np.clip(vectors[1:] @ vectors[0], 0, 1)
-        return clipped
+    def cosine(self, question: str, group: Sequence[Candidate], lexical: Scores) -> Scores:
+        """Cosine of the question and each sentence, below 0 cut off; shape (len(group),).
+
+        Only the sentences that share most with the question are embedded, ties going to the better passage: the
+        others hardly ever win, and embedding is what takes time.
+        """
+        order = sorted(range(len(group)), key=lambda i: (-lexical[i], group[i].hit.rank, group[i].start))
+        chosen = order[:_EMBEDDED]
+        query = self._embedder.embed_queries([question])[0]
+        scores = np.zeros(len(group), dtype=np.float32)
+        scores[chosen] = np.clip(self._embedder.embed_passages([group[i].text for i in chosen]) @ query, 0, 1)
+        return scores
 
 
 def join(group: Sequence[Candidate], lexical: Scores, dense: Scores, weight: float) -> list[Candidate]:
@@ -138,14 +152,24 @@ def _by_language(group: Sequence[Candidate], lang: str) -> tuple[list[Candidate]
     return own, [c for c in group if c.hit.passage.lang not in (lang, "")]
 
 
-def overlap(question: str, texts: Sequence[str], lang: str) -> Scores:
-    """Share of the question's topic words in each text, weighted by inverse frequency among the texts."""
+def overlap(question: str, group: Sequence[Candidate], lang: str) -> Scores:
+    """Share of the question's topic words that each sentence holds, in [0, 1].
+
+    A word weighs by its inverse frequency among the sentences, but one that none of them holds weighs no more than one
+    that some hold: it is as often a way of asking as what is asked for. One that stands not in the sentence but
+    elsewhere in its passage or title counts in part: a sentence says "within 30 days" under a title that says of what.
+    """
     wanted = set(terms(question, lang))
-    bags = [set(terms(text, lang)) for text in texts]
-    seen = Counter(word for bag in bags for word in bag & wanted)
-    weight = {word: math.log(1 + len(texts) / (0.5 + seen[word])) for word in wanted}
+    bags = [set(terms(c.text, lang)) & wanted for c in group]
+    around = {c.hit.rank: set(terms(f"{c.hit.passage.title} {c.hit.passage.text}", lang)) & wanted for c in group}
+    seen = Counter(word for bag in bags for word in bag)
+    weight = {word: math.log(1 + len(group) / max(seen[word], _COMMON)) for word in wanted}
     total = sum(weight.values()) or 1.0
-    return np.array([sum(weight[word] for word in bag & wanted) / total for bag in bags], dtype=np.float32)
+    shares = [
+        sum(weight[word] for word in bag) + _AROUND * sum(weight[word] for word in around[c.hit.rank] - bag)
+        for bag, c in zip(bags, group, strict=True)
+    ]
+    return np.array(shares, dtype=np.float32) / np.float32(total)
 
 
 def _compose(ranked: Sequence[Candidate]) -> list[str]:
