@@ -26,7 +26,7 @@ QUESTIONS = (
     "품질 보증 기간은 얼마입니까?",
     "Which planets have rings?",
 )
-NEXT = """Try next (`. .venv/bin/activate`, and `export CITEWELL_DATA_DIR={folder}` to stay with these documents):
+NEXT = """Try next, after `. .venv/bin/activate` and `export CITEWELL_DATA_DIR={folder}`:
   citewell ask 'Who pays for the return label?'
   citewell search 'tent zip' --k 3     both legs' ranks and scores beside the fused list
   citewell serve                       the HTTP API on http://127.0.0.1:8080 (docs/http-api.md)
