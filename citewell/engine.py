@@ -16,10 +16,12 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+import structlog
+
 from citewell import __version__
 from citewell.cite import cite
 from citewell.config import Settings
-from citewell.errors import CitewellError, ConfigError, IndexUnavailable, UnknownDocument, UnknownGenerator
+from citewell.errors import CitewellError, ConfigError, Unavailable, UnknownDocument, UnknownGenerator
 from citewell.fuse import Fusion
 from citewell.ingest.pipeline import Pipeline
 from citewell.ingest.sources import Item, Limits, read_sources
@@ -74,22 +76,26 @@ class Engine:
     # Life
 
     def load(self) -> Engine:
-        """Load what the role needs. An index whose server is down is tried again at each use, so that a service can
-        start before its index does; an index made with another embedder stops the start.
+        """Load what the role needs.
+
+        A service starts although a server of its is down, says so in `check`, and finds it at a later use. Every other
+        role raises, and so does an index that was made with another embedder.
         """
         self.embedder.load()
-        if self.role != "ingest":
-            self.store.load()
-        if self.role != "worker":
-            try:
-                self._use_index()
-            except IndexUnavailable:
-                if self.role != "api":
-                    raise
         if self.role in ("all", "worker"):
             self._default_generator().load()
+        parts: list[Callable[[], object]] = []
         if self.role != "ingest":
-            self.queue.load()
+            parts += [self.store.load, self.queue.load]
+        if self.role != "worker":
+            parts.insert(0, self._use_index)
+        for load in parts:
+            try:
+                load()
+            except Unavailable as error:
+                if self.role != "api":
+                    raise
+                structlog.get_logger(__name__).warning("backend_down", reason=error.message, remedy=error.remedy)
         return self
 
     def close(self) -> None:
