@@ -52,7 +52,9 @@ class Settings(BaseSettings):
         "packaged", description="`packaged` (all-MiniLM-L6-v2 from pip), or a sentence-transformers model or folder."
     )
     device: str = Field("auto", description="Where models run: auto, cpu, cuda, cuda:1, mps.")
-    embed_batch: int = Field(64, ge=1, le=4096, description="Texts in one batch of the embedder.")
+    embed_batch: int = Field(
+        0, ge=0, le=4096, description="Texts in one batch of the embedder; 0 is 16 on a CPU and 128 on a GPU."
+    )
     passage_tokens: int = Field(200, ge=16, le=8192, description="Longest passage in the embedder's tokens.")
     passage_overlap: int = Field(0, ge=0, le=4096, description="Tokens that neighbouring passages share.")
     k: int = Field(5, ge=1, le=100, description="Passages that become evidence when a question does not say.")

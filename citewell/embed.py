@@ -27,6 +27,9 @@ PACKAGED = "packaged"
 # What a model was trained on, where its card says so; others are taken to speak every language.
 _LANGUAGES = {PACKAGED: ("en",)}
 _HASH_BLOCK = 1 << 20
+# Larger batches leave a CPU's caches: 64 texts at once are a fifth slower than 16 (docs/performance.md).
+_CPU_BATCH = 16
+_GPU_BATCH = 128
 
 
 def passage_input(passage: Passage) -> str:
@@ -136,8 +139,10 @@ class SentenceTransformerEmbedder:
 
     def _encode(self, texts: Sequence[str], method: str) -> Vectors:
         card = self.describe()
+        assert self._model is not None
         if not texts:
             return np.zeros((0, card.dimension), dtype=np.float32)
         encode = getattr(self._model, method)
-        vectors = encode(list(texts), batch_size=self._batch, normalize_embeddings=True, show_progress_bar=False)
+        batch = self._batch or (_CPU_BATCH if str(self._model.device) == "cpu" else _GPU_BATCH)
+        vectors = encode(list(texts), batch_size=batch, normalize_embeddings=True, show_progress_bar=False)
         return np.ascontiguousarray(vectors, dtype=np.float32)

@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 import structlog
@@ -126,7 +127,7 @@ class Engine:
 
     def put(self, items: Iterable[Item], source: str = "api") -> Iterator[Outcome]:
         """Load documents; what is unchanged costs a look at the ledger."""
-        pipeline = Pipeline(self._use_index(), self.embedder, self._splitter())
+        pipeline = Pipeline(self._use_index(), self.embedder, self._splitter)
         return pipeline.run(items, source)
 
     def document(self, doc_id: str) -> LedgerEntry:
@@ -236,7 +237,7 @@ class Engine:
             weights=card.weights,
             dimension=card.dimension,
             normalized=card.normalized,
-            splitter=self._splitter().name,
+            splitter=self._splitter.name,
             languages=tuple(LANGUAGES),
         )
 
@@ -264,6 +265,7 @@ class Engine:
     def _fusion(self) -> Fusion:
         return Fusion(self.settings.fusion, self.settings.alpha, self.settings.rrf_k)
 
+    @cached_property
     def _splitter(self) -> Splitter:
         card = self.embedder.describe()
         capacity = min(self.settings.passage_tokens, card.max_tokens)

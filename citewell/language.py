@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 # Chinese is left out until it has an analyzer: a Japanese question of Han characters alone would be taken for it.
 KNOWN = ("en", "es", "ja", "ko", "de", "fr", "it", "pt")
+# What a question is taken for, unless it says its language: those with words, refusals and prompts of their own.
+ASKED = ("en", "es", "ja", "ko")
 DEFAULT = "en"
 CJK = frozenset({"ja", "ko", "zh"})
 
@@ -18,16 +20,19 @@ _SAMPLE = 2000
 
 
 @cache
-def _detector() -> LanguageDetector:
+def _detector(among: tuple[str, ...]) -> LanguageDetector:
     from lingua import IsoCode639_1, LanguageDetectorBuilder
 
-    codes = [getattr(IsoCode639_1, code.upper()) for code in KNOWN]
+    codes = [getattr(IsoCode639_1, code.upper()) for code in among]
     return LanguageDetectorBuilder.from_iso_codes_639_1(*codes).build()
 
 
-def detect(text: str, default: str = DEFAULT) -> str:
-    """The language of a text; `default` where it holds no words (numbers, symbols, nothing)."""
-    language = _detector().detect_language_of(text[:_SAMPLE])
+def detect(text: str, default: str = DEFAULT, *, among: tuple[str, ...] = KNOWN) -> str:
+    """The language of a text; `default` where it holds no words (numbers, symbols, nothing).
+
+    Two words can be of many languages: whoever needs one of a few says so in `among`.
+    """
+    language = _detector(among).detect_language_of(text[:_SAMPLE])
     return str(language.iso_code_639_1.name.lower()) if language is not None else default
 
 

@@ -35,7 +35,7 @@ class Retriever:
             )
         if not 1 <= question.k <= 1000:
             raise InvalidQuestion(f"k is {question.k}", remedy="Ask for 1 to 1000 passages.")
-        lang = language.normalize(question.lang) or language.detect(text)
+        lang = language.normalize(question.lang) or language.detect(text, among=language.ASKED)
         return question.model_copy(update={"text": text, "lang": lang})
 
     def search(self, question: Question) -> Evidence:

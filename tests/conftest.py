@@ -1,6 +1,7 @@
 """Fixtures and hooks that every test module shares."""
 
 import pytest
+import structlog
 
 from tests.servers import fixtures
 from tests.servers.processes import end_in_order_on_sigterm
@@ -18,6 +19,8 @@ redis_url = fixtures.redis_url
 def pytest_configure(config: pytest.Config) -> None:
     """Prepare what the fixtures fill in, and stop servers even when the run is told to end."""
     config.stash[SERVER_REPORT] = ServerReport()
+    # Log lines of background threads go where pytest shows them with a failure, not between its dots.
+    structlog.configure(logger_factory=structlog.stdlib.LoggerFactory(), cache_logger_on_first_use=False)
     end_in_order_on_sigterm()
 
 
