@@ -9,10 +9,13 @@ import typer
 from citewell.cli.options import AsJson, Key, Url
 from citewell.cli.output import READABLE, clean, console, emit_json, show_line, waiting
 
+# Documents that are named after a refusal.
+_NEAREST = 3
+
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from citewell.records import Answer, Citation
+    from citewell.records import Answer, Citation, Passage
 
 
 def answer(
@@ -104,6 +107,7 @@ def _show_text(screen: Console, found: Answer, width: int) -> None:
     if found.abstained:
         screen.print(Text(clean(found.answer), "yellow"), width=width)
         screen.print("\nNot answered: no passage that was found supports an answer.", width=width)
+        _show_nearest(screen, found, width)
     else:
         screen.print(Text(clean(found.answer)), width=width)
     screen.print()
@@ -115,6 +119,17 @@ def _show_text(screen: Console, found: Answer, width: int) -> None:
         grouped.setdefault((citation.marker, citation.doc_id), []).append(citation)
     for marker, doc_id in sorted(grouped):
         _show_source(screen, grouped[marker, doc_id], width)
+
+
+def _show_nearest(screen: Console, found: Answer, width: int) -> None:
+    """Where a reader may look on after a refusal: the documents of the best passages, each once."""
+    nearest: dict[str, Passage] = {}
+    for hit in found.evidence.hits:
+        nearest.setdefault(hit.passage.doc_id, hit.passage)
+    if nearest:
+        screen.print("Nearest documents:", width=width)
+    for passage in list(nearest.values())[:_NEAREST]:
+        screen.print(clean(f"  {passage.title or passage.doc_id}  {passage.url or passage.doc_id}"), width=width)
 
 
 def _show_source(screen: Console, citations: list[Citation], width: int) -> None:

@@ -130,7 +130,12 @@ def test_what_the_documents_do_not_answer(shop: Terminal) -> None:
     answer = shop.json("ask", question)
     assert answer["abstained"]
     assert answer["citations"] == []
-    assert "Not answered" in shop.run("ask", question).stdout
+    text = shop.run("ask", question).stdout
+    assert "Not answered" in text
+    nearest = list(dict.fromkeys(hit["passage"]["doc_id"] for hit in answer["evidence"]["hits"]))[:3]
+    by_id = {hit["passage"]["doc_id"]: hit["passage"] for hit in answer["evidence"]["hits"]}
+    told = text.split("Nearest documents:")[1]
+    assert all(by_id[doc_id]["title"] in told for doc_id in nearest), "a reader is told where to look on"
 
 
 def test_limits_of_a_question_reach_the_search(shop: Terminal) -> None:
