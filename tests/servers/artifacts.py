@@ -4,15 +4,12 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.servers.errors import ChecksumError, ServerUnavailableError
 
-_MAVEN_CENTRAL = "https://repo1.maven.org/maven2"
 _DOWNLOAD_SECONDS = 900
 
 
@@ -34,11 +31,6 @@ class Artifact:
     def coordinates(self) -> str:
         """As Maven writes them: group:name:version:packaging."""
         return f"{self.group}:{self.name}:{self.version}:{self.packaging}"
-
-    @property
-    def path(self) -> str:
-        """Where a Maven repository keeps it."""
-        return f"{self.group.replace('.', '/')}/{self.name}/{self.version}/{self.filename}"
 
 
 Download = Callable[[Artifact, Path], None]
@@ -92,16 +84,17 @@ def verify(artifact: Artifact, file: Path, remedy: str) -> None:
 
 
 def download_artifact(artifact: Artifact, directory: Path) -> None:
-    """Download with Maven, which knows the user's mirrors; plain HTTPS where Maven is absent.
+    """Download with Maven, which knows the user's mirrors and certificates.
 
     Raises:
-        ServerUnavailableError: neither way gave the file.
+        ServerUnavailableError: Maven is absent, or did not give the file.
     """
     maven = shutil.which("mvn")
-    if maven:
-        _download_with_maven(maven, artifact, directory)
-    else:
-        _download_plainly(artifact, directory)
+    if maven is None:
+        raise ServerUnavailableError(
+            f"{artifact.coordinates} is not in the cache and Maven is not on the PATH; install Maven (Debian: maven)"
+        )
+    _download_with_maven(maven, artifact, directory)
 
 
 def _download_with_maven(maven: str, artifact: Artifact, directory: Path) -> None:
@@ -133,18 +126,3 @@ def _download_with_maven(maven: str, artifact: Artifact, directory: Path) -> Non
             f"Maven could not download {artifact.coordinates}; check the network and Maven's "
             f"settings\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
         )
-
-
-def _download_plainly(artifact: Artifact, directory: Path) -> None:
-    address = f"{_MAVEN_CENTRAL}/{artifact.path}"
-    try:
-        with (
-            urllib.request.urlopen(address, timeout=60) as answer,
-            (directory / artifact.filename).open("wb") as file,
-        ):
-            shutil.copyfileobj(answer, file)
-    except (urllib.error.URLError, OSError) as error:
-        raise ServerUnavailableError(
-            f"{artifact.filename} could not be downloaded from Maven Central ({error}); "
-            "check the network, or install Maven and configure a mirror in its settings"
-        ) from error
