@@ -7,7 +7,6 @@ never stops the others. NDJSON is read line by line, so that a load of any size 
 from __future__ import annotations
 
 import io
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
@@ -16,8 +15,8 @@ from typing import IO, Any, cast
 from flask import Blueprint, Response, g, jsonify, request
 from werkzeug.routing import BaseConverter
 
-from citewell.errors import BadInput, CitewellError, InvalidDocument, TooLarge, UnknownDocument, UnsupportedMedia
-from citewell.ingest.sources import Item, Limits, bounded_lines, checked, failed, from_mapping
+from citewell.errors import BadInput, CitewellError, TooLarge, UnknownDocument, UnsupportedMedia
+from citewell.ingest.sources import Item, Limits, bounded_lines, checked, failed, from_mapping, json_value
 from citewell.records import Outcome
 from citewell.service.errors import late_error
 from citewell.service.state import engine, service
@@ -64,34 +63,18 @@ def load() -> Response:
 
 def _json_lines(stream: IO[bytes], limits: Limits) -> Iterator[Item]:
     for number, line in enumerate(bounded_lines(stream, limits.line_bytes), start=1):
-        if line is None:
-            error = TooLarge("the line is longer than a document may be", remedy="Split it, or raise `document_limit`.")
-            yield failed(f"line {number}", "api", error)
-        elif line.strip():
-            yield _item(lambda line=line: _parsed(line), f"line {number}", limits)  # type: ignore[misc]
+        if line is None or line.strip():
+            yield _item(lambda line=line: json_value(line), f"line {number}", limits)  # type: ignore[misc]
 
 
 def _json_list(data: bytes, limits: Limits) -> Iterator[Item]:
-    records = _parsed(data)
+    records = json_value(data, "body")
     if not isinstance(records, list):
         raise BadInput(
             f"expected a list of documents, found {type(records).__name__}",
             remedy="Send a JSON list, or one document a line as application/x-ndjson.",
         )
     return (_item(lambda record=record: record, f"item {n}", limits) for n, record in enumerate(records, start=1))  # type: ignore[misc]
-
-
-def _parsed(data: bytes) -> Any:
-    try:
-        return json.loads(data.decode("utf-8-sig"), parse_constant=_no_constant)
-    except UnicodeDecodeError as error:
-        raise InvalidDocument(f"not UTF-8: {error.reason} at byte {error.start}", remedy="Send UTF-8.") from error
-    except (ValueError, RecursionError) as error:
-        raise InvalidDocument(f"no JSON: {error}", remedy="Mend what the message names.") from error
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
 
 
 def _item(read: Callable[[], Any], place: str, limits: Limits) -> Item:

@@ -7,7 +7,7 @@ embedded. Ids are deterministic, so that running a load again resumes it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -55,7 +55,9 @@ class Pipeline:
     def _load(self, batch: Sequence[Item], source: str) -> Iterator[Outcome]:
         documents = [self._with_language(item) for item in batch if isinstance(item, Document)]
         known = self._index.ledger([d.id for d in documents])
-        writes = self._prepare([d for d in documents if not _unchanged(d, known)], source)
+        hashes = {d.id: d.content_hash() for d in documents}
+        changed = [d for d in documents if d.id not in known or known[d.id].content_hash != hashes[d.id]]
+        writes = self._prepare(changed, hashes, source)
         results = {result.doc_id: result for result in self._index.put([w for w in writes.values() if w.passages])}
         for item in batch:
             if isinstance(item, Outcome):
@@ -81,7 +83,9 @@ class Pipeline:
         lang = language.normalize(document.lang) or language.detect(document.text)
         return document.model_copy(update={"lang": lang})
 
-    def _prepare(self, documents: Sequence[Document], source: str) -> dict[str, DocumentWrite]:
+    def _prepare(
+        self, documents: Sequence[Document], hashes: Mapping[str, str], source: str
+    ) -> dict[str, DocumentWrite]:
         """Split and embed; all passages of the batch go through the embedder together."""
         passages: dict[str, tuple[Passage, ...]] = {d.id: tuple(self._splitter.split(d)) for d in documents}
         flat = [passage for group in passages.values() for passage in group]
@@ -92,7 +96,7 @@ class Pipeline:
             group = passages[document.id]
             entry = LedgerEntry(
                 doc_id=document.id,
-                content_hash=document.content_hash(),
+                content_hash=hashes[document.id],
                 passages=len(group),
                 lang=document.lang,
                 source=source,
@@ -101,11 +105,6 @@ class Pipeline:
             )
             writes[document.id] = DocumentWrite(entry=entry, passages=group, vectors=vectors[end - len(group) : end])
         return writes
-
-
-def _unchanged(document: Document, known: dict[str, LedgerEntry]) -> bool:
-    entry = known.get(document.id)
-    return entry is not None and entry.content_hash == document.content_hash()
 
 
 def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:

@@ -201,7 +201,7 @@ def _json_lines(stream: IO[bytes], name: str, limits: Limits) -> Iterator[Item]:
         if line is not None and not line.strip():
             continue
         empty = False
-        yield _attempt(f"{name}:{number}", name, lambda line=line: _json_object(line), limits)  # type: ignore[misc]
+        yield _attempt(f"{name}:{number}", name, lambda line=line: json_value(line), limits)  # type: ignore[misc]
     if empty:
         raise InvalidDocument("the file is empty", remedy="Remove it from the source, or give it documents.")
 
@@ -217,15 +217,17 @@ def bounded_lines(stream: IO[bytes], limit: int) -> Iterator[bytes | None]:
             yield line
 
 
-def _json_object(line: bytes | None) -> Any:
-    if line is None:
+def json_value(data: bytes | None, what: str = "line") -> Any:
+    """Strict JSON of one line, file or body; None is a line that `bounded_lines` refused. Raises `InvalidDocument`."""
+    if data is None:
         raise TooLarge("the line is longer than a document may be", remedy="Split it, or raise `document_limit`.")
     try:
-        return json.loads(line.decode("utf-8-sig"), parse_constant=_no_constant)
+        return json.loads(data.decode("utf-8-sig"), parse_constant=_no_constant)
     except UnicodeDecodeError as error:
-        raise InvalidDocument(f"the line is not UTF-8: {error.reason}", remedy="Convert the file to UTF-8.") from error
+        raise InvalidDocument(f"the {what} is not UTF-8: {error.reason}", remedy="Convert it to UTF-8.") from error
     except (ValueError, RecursionError) as error:
-        raise InvalidDocument(f"the line is no JSON: {error}", remedy="Mend it: one object a line.") from error
+        remedy = "Mend it: one object a line." if what == "line" else "Mend what the message names."
+        raise InvalidDocument(f"the {what} is no JSON: {error}", remedy=remedy) from error
 
 
 def _no_constant(name: str) -> Any:
@@ -253,7 +255,7 @@ def from_mapping(record: Any, place: str) -> Document:
 
 
 def _json(data: bytes, name: str, limits: Limits) -> Iterator[Item]:
-    records = _json_object(data)
+    records = json_value(data, "file")
     if not isinstance(records, list):
         records = [records]
     if not records:
@@ -294,6 +296,6 @@ def _row(row: dict[str | None, Any]) -> dict[str, Any]:
     fields: dict[str, Any] = {key: row[key] for key in _KNOWN_FIELDS if row.get(key)}
     fields["groups"] = [group for group in str(fields.get("groups", "")).split("|") if group]
     if "metadata" in fields:
-        fields["metadata"] = _json_object(str(fields["metadata"]).encode())
+        fields["metadata"] = json_value(str(fields["metadata"]).encode(), "metadata")
     extra = {key: value for key, value in row.items() if key not in _KNOWN_FIELDS and value}
     return {**fields, "metadata": {**fields.get("metadata", {}), **extra}}
