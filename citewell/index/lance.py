@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
@@ -32,6 +33,8 @@ OPTIMIZE_EVERY = 64
 # A search of another process may still read a version that is this old; no search takes that long.
 KEEP_VERSIONS = timedelta(minutes=10)
 LOCK_TIMEOUT_S = 120.0
+TIDY_ATTEMPTS = 5
+TIDY_PAUSE_S = 0.2
 _IDS_AT_ONCE = 1000
 
 
@@ -202,7 +205,7 @@ class LanceIndex:
         from lancedb.index import BTree, HnswSq
 
         for table in self._tables():
-            table.optimize(cleanup_older_than=KEEP_VERSIONS)
+            _tidy(table)
         documents, passages = self._tables()
         count = passages.count_rows()
         wanted: list[tuple[Any, str, Any]] = []
@@ -276,6 +279,18 @@ class LanceIndex:
             yield
         except (RuntimeError, OSError, ValueError) as error:  # all that LanceDB and Arrow raise
             raise rows.translate(error, str(self._folder), action) from None
+
+
+def _tidy(table: Any) -> None:
+    """Optimize. A write whose caller was interrupted may still commit in LanceDB's own thread: then once more."""
+    for left in range(TIDY_ATTEMPTS - 1, -1, -1):
+        try:
+            table.optimize(cleanup_older_than=KEEP_VERSIONS)
+            return
+        except RuntimeError as error:
+            if not left or "Retryable commit conflict" not in str(error):
+                raise
+            time.sleep(TIDY_PAUSE_S)
 
 
 def _ensure_full_text(passages: Any) -> None:
