@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from citewell.config import load_settings
-from citewell.embed import SentenceTransformerEmbedder
+from citewell.embed.sentence import SentenceTransformerEmbedder
 from citewell.generate import extractive
 from citewell.records import Hit, Passage
 from citewell.text import terms

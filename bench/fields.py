@@ -25,14 +25,14 @@ import numpy as np
 from elasticsearch import Elasticsearch
 
 from citewell.config import load_settings
-from citewell.embed import SentenceTransformerEmbedder
-from citewell.fuse import minmax
+from citewell.embed.sentence import SentenceTransformerEmbedder
+from citewell.fuse import Ranked, minmax
 from citewell.index import queries
 from citewell.index.elastic import ElasticIndex
 from citewell.index.lance import LanceIndex
 from citewell.language import detect
 from citewell.ports import DocumentWrite, Index, LegsQuery
-from citewell.records import Fingerprint, LedgerEntry, Passage
+from citewell.records import Fingerprint, LedgerEntry, Leg, Passage
 
 # Collection, language, split, documents taken.
 COLLECTIONS = (
@@ -44,7 +44,7 @@ COLLECTIONS = (
 STANDARD = (0.0, 0.3, 0.5, 1.0, 2.0)
 TITLE = (1.0, 1.5, 2.0)
 ALPHAS = [step / 10 for step in range(11)]
-FINGERPRINT = Fingerprint(embedder="none", weights="none", dimension=2)
+FINGERPRINT = Fingerprint(embedder="none", weights="none", dimension=2, languages=("en", "es", "ja", "ko"))
 # By question: (document id, score), best first.
 Legs = dict[str, list[tuple[str, float]]]
 
@@ -118,7 +118,7 @@ def fill(index: Index, passages: Sequence[Passage]) -> None:
 
 def bm25(index: Index, text: str, lang: str, depth: int = 10) -> list[tuple[str, float]]:
     """(document id, score) of the BM25 leg."""
-    ranked = index.legs(LegsQuery(text, lang, None, ("bm25",), depth)).ranked["bm25"]
+    ranked = index.legs(LegsQuery(text, lang, None, None, ("bm25",), depth)).ranked["bm25"]
     return [(passage_id.rpartition("#")[0], score) for passage_id, score in ranked]
 
 
@@ -138,12 +138,10 @@ def weigh(index: Index, collection: Collection, backend: str, titles: Sequence[f
         queries.TITLE_WEIGHT, queries.STANDARD_WEIGHT = title, standard
         report(f"{backend} title {title:g} standard {standard:g}", collection, rank)
     queries.STANDARD_WEIGHT, queries.TITLE_WEIGHT = kept
-    report(f"{backend} general analyzer alone", collection, lambda text: rank(text, ""))
+    report(f"{backend} words as they stand alone", collection, lambda text: rank(text, ""))
     detected = {text: detect(text, collection.lang) for _, text in collection.questions}
     wrong = sum(lang != collection.lang for lang in detected.values())
     report(f"{backend} detected language ({wrong} wrong)", collection, lambda text: rank(text, detected[text]))
-    own_column = {text: lang if lang == collection.lang else "" for text, lang in detected.items()}
-    report(f"{backend} detected, own column filled only", collection, lambda text: rank(text, own_column[text]))
 
 
 def title_times(passages: Iterable[Passage], times: int) -> list[Passage]:
@@ -171,7 +169,8 @@ def fuse_legs(words: dict[str, Legs], collection: Collection) -> None:
             def rank(
                 text: str, sparse: Legs = sparse, dense: Legs = dense, depth: int = depth, alpha: float = alpha
             ) -> list[str]:
-                return [doc_id for doc_id, _ in minmax(sparse[text][:depth], dense[text][:depth], alpha)]
+                legs: dict[Leg, Ranked] = {"bm25": sparse[text][:depth], "dense": dense[text][:depth]}
+                return [item.key for item in minmax(legs, alpha)]
 
             report(f"{backend}, dense of {name}, depth {depth}, alpha {alpha:g}", collection, rank)
 

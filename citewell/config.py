@@ -15,19 +15,33 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from citewell.errors import ConfigError
+from citewell.records import FusionMethod, VectorIndex
 
 PREFIX = "CITEWELL_"
 # Names under the prefix that are no settings: the file's own name, and switches of the test suite.
+# The languages of citewell.index.analysis, which stands above this module.
+INDEXED = ("en", "es", "ja", "ko", "de", "fr", "it", "pt", "zh")
 NOT_SETTINGS = ("CITEWELL_CONFIG", "CITEWELL_REQUIRE_SERVERS", "CITEWELL_TEST_", "CITEWELL_BUILD_", "CITEWELL_URL")
 
 
 def _default_data_dir() -> Path:
     base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(base) / "citewell"
+
+
+class Tuned(BaseModel):
+    """How questions of one language are fused, where it differs from `fusion`, `alpha`, `rrf_k` and `depth`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fusion: FusionMethod
+    alpha: float = Field(0.5, ge=0, le=1)
+    rrf_k: int = Field(60, ge=1, le=10_000)
+    depth: int = Field(100, ge=1, le=1000)
 
 
 class Settings(BaseSettings):
@@ -57,11 +71,23 @@ class Settings(BaseSettings):
     )
     passage_tokens: int = Field(200, ge=16, le=8192, description="Longest passage in the embedder's tokens.")
     passage_overlap: int = Field(0, ge=0, le=4096, description="Tokens that neighbouring passages share.")
+    languages: tuple[str, ...] = Field(
+        INDEXED,
+        description="Languages that the index cuts into words by rules of their own; fewer make it smaller.",
+    )
+    vector_index: VectorIndex = Field(
+        "int8_hnsw", description="How vectors are kept and searched: int8_hnsw, bbq_hnsw (smallest) or flat (exact)."
+    )
     k: int = Field(5, ge=1, le=100, description="Passages that become evidence when a question does not say.")
     depth: int = Field(100, ge=1, le=1000, description="Passages that each leg ranks before fusion.")
-    fusion: Literal["minmax", "rrf"] = Field("minmax", description="How the two legs become one list.")
+    fusion: FusionMethod = Field(
+        "minmax", description="How the two legs become one list: minmax, rrf, or one leg alone (bm25, dense)."
+    )
     alpha: float = Field(0.5, ge=0, le=1, description="Weight of the dense leg in `minmax`; BM25 has the rest.")
     rrf_k: int = Field(60, ge=1, le=10_000, description="Constant of reciprocal rank fusion.")
+    tuned: dict[str, Tuned] = Field(
+        default_factory=dict, description="Fusion, alpha and depth by language, as `citewell tune` writes them."
+    )
     generator: str = Field("extractive", description="Generator of answers: extractive or transformers.")
     transformers_model: str = Field("", description="Model name or folder of the `transformers` generator.")
     max_new_tokens: int = Field(256, ge=1, le=8192, description="Longest answer of a language model, in its tokens.")
@@ -86,6 +112,13 @@ class Settings(BaseSettings):
         if not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
         return value.rstrip("/")
+
+    @field_validator("languages")
+    @classmethod
+    def _known_languages(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := sorted(set(value) - set(INDEXED)):
+            raise ValueError(f"no rules for {', '.join(unknown)}; known: {', '.join(INDEXED)}")
+        return tuple(code for code in INDEXED if code in value)
 
     @field_validator("redis_url")
     @classmethod

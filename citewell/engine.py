@@ -26,6 +26,7 @@ from citewell.errors import CitewellError, ConfigError, Unavailable, UnknownDocu
 from citewell.fuse import Fusion
 from citewell.ingest.pipeline import Pipeline
 from citewell.ingest.sources import Item, Limits, read_sources
+from citewell.language import ASKED
 from citewell.ports import Answers, Embedder, Generator, Index, JobQueue
 from citewell.records import (
     Answer,
@@ -38,7 +39,7 @@ from citewell.records import (
     Outcome,
     Question,
 )
-from citewell.retrieve import Retriever
+from citewell.retrieve import Plan, Retriever
 from citewell.run import Runner, RunResult
 from citewell.split import Splitter
 
@@ -214,8 +215,15 @@ class Engine:
             "version": __version__,
             "stack": self.settings.stack,
             "generators": sorted(self.generators),
-            "retrieval": {"fusion": self._fusion().describe(), "depth": self.settings.depth, "k": self.settings.k},
+            "retrieval": self._describe_retrieval(),
             **self.check(),
+        }
+
+    def _describe_retrieval(self) -> dict[str, Any]:
+        plans = {lang: self.plan(lang) for lang in ASKED}
+        return {
+            "k": self.settings.k,
+            "languages": {lang: {**plan.fusion.describe(), "depth": plan.depth} for lang, plan in plans.items()},
         }
 
     def check(self) -> dict[str, dict[str, Any]]:
@@ -229,8 +237,6 @@ class Engine:
 
     def fingerprint(self) -> Fingerprint:
         """What an index must have been made with to be opened by this engine."""
-        from citewell.index.analysis import LANGUAGES
-
         card = self.embedder.describe()
         return Fingerprint(
             embedder=card.name,
@@ -238,7 +244,8 @@ class Engine:
             dimension=card.dimension,
             normalized=card.normalized,
             splitter=self._splitter.name,
-            languages=tuple(LANGUAGES),
+            languages=self.settings.languages,
+            vector_index=self.settings.vector_index,
         )
 
     # Parts
@@ -254,22 +261,24 @@ class Engine:
             return self._index
 
     def _retriever(self) -> Retriever:
-        return Retriever(
-            self._use_index(),
-            self.embedder,
-            fusion=self._fusion(),
-            depth=self.settings.depth,
-            question_limit=self.settings.question_limit,
-        )
+        return Retriever(self._use_index(), self.embedder, plan=self.plan, question_limit=self.settings.question_limit)
 
-    def _fusion(self) -> Fusion:
-        return Fusion(self.settings.fusion, self.settings.alpha, self.settings.rrf_k)
+    def plan(self, lang: str) -> Plan:
+        """How questions in a language are searched: as tuned, else by BM25 alone where the embedder is of no use."""
+        settings = self.settings
+        if tuned := settings.tuned.get(lang):
+            return Plan(Fusion(tuned.fusion, tuned.alpha, tuned.rrf_k, source=f"tuned.{lang}"), tuned.depth)
+        card = self.embedder.describe()
+        if settings.fusion in ("minmax", "rrf") and not card.speaks(lang):
+            return Plan(Fusion("bm25", source=f"{card.name} does not speak {lang}"), settings.depth)
+        return Plan(Fusion(settings.fusion, settings.alpha, settings.rrf_k, source="settings"), settings.depth)
 
     @cached_property
     def _splitter(self) -> Splitter:
         card = self.embedder.describe()
         capacity = min(self.settings.passage_tokens, card.max_tokens)
-        return Splitter(card.tokenizer, capacity, min(self.settings.passage_overlap, capacity - 1))
+        overlap = min(self.settings.passage_overlap, capacity - 1)
+        return Splitter(card.tokenizer, capacity, overlap, speaks=card.speaks)
 
     def _default_generator(self) -> Generator:
         try:
@@ -290,7 +299,7 @@ def _checked(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 def build(settings: Settings, role: Role = "all") -> Engine:
     """An engine of the configured stack, not yet loaded. On the embedded stack every role but `ingest` is `all`."""
-    from citewell.embed import SentenceTransformerEmbedder
+    from citewell.embed.sentence import SentenceTransformerEmbedder
     from citewell.generate.extractive import ExtractiveGenerator
     from citewell.generate.transformers import TransformersGenerator
 

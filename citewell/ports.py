@@ -56,7 +56,10 @@ class Embedder(Backend, Protocol):
 
 @dataclass(frozen=True)
 class EmbedderCard:
-    """What an embedder is; `max_tokens` is the longest input it reads, `tokenizer` a `tokenizers` JSON string."""
+    """What an embedder is; `max_tokens` is the longest input it reads, `tokenizer` a `tokenizers` JSON string.
+
+    `languages` are the ISO 639-1 codes it was made for; empty means that it does not say, and is taken for all.
+    """
 
     name: str
     weights: str
@@ -65,6 +68,28 @@ class EmbedderCard:
     tokenizer: str
     normalized: bool = True
     languages: tuple[str, ...] = ()
+
+    def speaks(self, lang: str) -> bool:
+        return not self.languages or lang in self.languages
+
+
+class Reranker(Backend, Protocol):
+    """Scores pairs of question and passage by reading them together."""
+
+    def rerank(self, question: str, texts: Sequence[str], budget_s: float) -> RerankResult:
+        """Score the texts in order, batch by batch, until the time is up."""
+        ...
+
+
+@dataclass(frozen=True)
+class RerankResult:
+    """One score for each of the first `len(scores)` texts, in [0, 1] for models with one label.
+
+    `stopped` says why the others have none; empty when all have.
+    """
+
+    scores: tuple[float, ...]
+    stopped: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,15 +103,18 @@ class DocumentWrite:
 
 @dataclass(frozen=True)
 class LegsQuery:
-    """Both legs of one question. A leg that is not in `legs` is not run; `vector` is None without a dense leg."""
+    """Both legs of one question. A leg that is not in `legs` is not run; `vector` is None without a dense leg.
+
+    `groups` has no default, so that nobody forgets it: None is the operator, who sees everything.
+    """
 
     text: str
     lang: str
     vector: Vectors | None
+    groups: tuple[str, ...] | None
     legs: tuple[Leg, ...] = ("bm25", "dense")
     depth: int = 100
     filters: Filters = Filters()
-    groups: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
+# Of what an index holds; an index of another one has to be migrated.
+INDEX_SCHEMA = 2
 
 Mode = Literal["hybrid", "bm25", "dense"]
 Leg = Literal["bm25", "dense"]
 FilterValue = str | int | float | bool
+FusionMethod = Literal["minmax", "rrf", "bm25", "dense"]
+VectorIndex = Literal["int8_hnsw", "bbq_hnsw", "flat"]
 
 
 class Record(BaseModel):
@@ -63,7 +67,11 @@ class Document(Record):
 
 
 class Passage(Record):
-    """A span of a document, the unit of retrieval: `document.text[start:end] == text`."""
+    """A span of a document, the unit of retrieval: `document.text[start:end] == text`.
+
+    `gap` is the white space between this passage and the next one of its document, so that neighbours can be joined
+    without the document: `document.text[end : end + len(gap)] == gap`. It is empty where they touch or overlap.
+    """
 
     id: str
     doc_id: str
@@ -71,6 +79,7 @@ class Passage(Record):
     start: int
     end: int
     text: str
+    gap: str = ""
     title: str = ""
     url: str = ""
     lang: str = ""
@@ -94,16 +103,27 @@ class LedgerEntry(Record):
     document: Document | None = None
 
 
+class Range(Record):
+    """Bounds of a metadata value: numbers, or dates as ISO 8601 writes them. At least one is set."""
+
+    gte: FilterValue | None = None
+    gt: FilterValue | None = None
+    lte: FilterValue | None = None
+    lt: FilterValue | None = None
+
+
 class Filters(Record):
     """Conditions on passages, all of which must hold; several values of one field mean any of them."""
 
     lang: tuple[str, ...] = ()
     doc_id: tuple[str, ...] = ()
     url: tuple[str, ...] = ()
+    url_prefix: tuple[str, ...] = ()
     metadata: dict[str, tuple[FilterValue, ...]] = Field(default_factory=dict)
+    ranges: dict[str, Range] = Field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.lang or self.doc_id or self.url or self.metadata)
+        return self != Filters()
 
 
 class Question(Record):
@@ -118,27 +138,49 @@ class Question(Record):
 
 
 class LegRank(Record):
-    """Where one leg ranked a passage: `rank` from 1, `score` in the leg's own unit (BM25, or cosine in [-1, 1])."""
+    """Where one leg ranked a passage: `rank` from 1, `score` in the leg's own unit (BM25, or cosine in [-1, 1]).
+
+    `part` is what the leg added to the fused score.
+    """
 
     rank: int
     score: float
+    part: float = 0.0
 
 
 class Hit(Record):
-    """A passage in the fused list. `score` is in the fusion's unit; `legs` says what each leg thought of it."""
+    """A passage in the ranked list: `score` orders it, in the unit of what ranked last (reranker, or fusion).
+
+    `legs` says what each leg thought of it, `fused` and `fused_rank` what their fusion did, `rerank` what the
+    reranker did (None: it did not look at it). `merged` names the neighbours that were joined into the passage,
+    best first, and `duplicates` the passages left out because they say the same.
+    """
 
     passage: Passage
     rank: int
     score: float
+    fused: float = 0.0
+    fused_rank: int = 0
+    rerank: float | None = None
     legs: dict[str, LegRank] = Field(default_factory=dict)
+    merged: tuple[str, ...] = ()
+    duplicates: tuple[str, ...] = ()
 
 
 class Evidence(Record):
-    """The passages that travel with a question to the generator, and everything that ranked them."""
+    """The passages that travel with a question to the generator, and everything that ranked them.
+
+    `fusion`: method, weights and where these come from; `rerank`: model, how many it scored, why it stopped;
+    `building`: how hits became evidence. `depth` and `filters` limited both legs.
+    """
 
     hits: tuple[Hit, ...] = ()
     mode: Mode = "hybrid"
     fusion: dict[str, Any] = Field(default_factory=dict)
+    rerank: dict[str, Any] = Field(default_factory=dict)
+    building: dict[str, Any] = Field(default_factory=dict)
+    depth: int = 0
+    filters: Filters = Filters()
     lang: str = ""
     index_version: str = ""
     embedder: str = ""
@@ -306,10 +348,11 @@ class Outcome(Record):
 class Fingerprint(Record):
     """What an index was made with; opening it with anything else is refused.
 
-    `weights` is a hash over the model's files, so that two models of one name are told apart.
+    `weights` is a hash over the model's files, so that two models of one name are told apart. `vector_index` is how
+    the dense leg finds the nearest: `int8_hnsw`, `bbq_hnsw` (one bit a dimension) or `flat` (exact).
     """
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = INDEX_SCHEMA
     embedder: str
     weights: str
     dimension: int
@@ -317,9 +360,11 @@ class Fingerprint(Record):
     normalized: bool = True
     splitter: str = ""
     languages: tuple[str, ...] = ()
+    vector_index: VectorIndex = "int8_hnsw"
 
     def describe(self) -> str:
         return (
             f"{self.embedder} ({self.weights[:12]}, {self.dimension} dimensions, {self.similarity}), "
-            f"splitter {self.splitter}, schema {self.schema_version}, languages {','.join(self.languages)}"
+            f"splitter {self.splitter}, schema {self.schema_version}, languages {','.join(self.languages)}, "
+            f"vectors {self.vector_index}"
         )

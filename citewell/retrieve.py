@@ -1,26 +1,33 @@
-"""Question to evidence: embed, both legs in one round trip, fuse."""
+"""Question to ranked passages: embed, both legs in one round trip, fuse, rerank."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from citewell import language
 from citewell.errors import InvalidQuestion
 from citewell.fuse import Fusion, fuse
 from citewell.ports import Embedder, Index, Legs, LegsQuery
-from citewell.records import Evidence, Hit, Leg, LegRank, Question
+from citewell.records import Evidence, Hit, LegRank, Question
 
-_LEGS: dict[str, tuple[Leg, ...]] = {"hybrid": ("bm25", "dense"), "bm25": ("bm25",), "dense": ("dense",)}
+
+@dataclass(frozen=True)
+class Plan:
+    """How questions of one language are searched."""
+
+    fusion: Fusion
+    depth: int
 
 
 class Retriever:
-    """Holds no state of its own; safe to share between threads when its parts are."""
+    """Holds no state of its own; safe to share between threads when its parts are. `plan` knows each language's way."""
 
-    def __init__(self, index: Index, embedder: Embedder, *, fusion: Fusion, depth: int, question_limit: int) -> None:
+    def __init__(self, index: Index, embedder: Embedder, *, plan: Callable[[str], Plan], question_limit: int) -> None:
         self._index = index
         self._embedder = embedder
-        self._fusion = fusion
-        self._depth = depth
+        self._plan = plan
         self._question_limit = question_limit
 
     def check(self, question: Question) -> Question:
@@ -38,11 +45,16 @@ class Retriever:
         lang = language.normalize(question.lang) or language.detect(text, among=language.ASKED)
         return question.model_copy(update={"text": text, "lang": lang})
 
-    def search(self, question: Question) -> Evidence:
-        """The best `question.k` passages with both legs' ranks and scores."""
-        question = self.check(question)
+    def plan(self, question: Question) -> Plan:
+        """The plan for a checked question: that of its language, or the one leg that its mode names."""
+        plan = self._plan(question.lang)
+        fusion = plan.fusion if question.mode == "hybrid" else Fusion(question.mode, source="mode")
+        return Plan(fusion, max(plan.depth, question.k))
+
+    def legs(self, question: Question, plan: Plan) -> tuple[Legs, dict[str, float]]:
+        """The legs that the plan needs, for a checked question, and the milliseconds of each step."""
         started = time.perf_counter()
-        wanted = _LEGS[question.mode]
+        wanted = plan.fusion.legs()
         vector = self._embedder.embed_queries([question.text])[0] if "dense" in wanted else None
         embedded = time.perf_counter()
         legs = self._index.legs(
@@ -51,35 +63,55 @@ class Retriever:
                 lang=question.lang,
                 vector=vector,
                 legs=wanted,
-                depth=max(self._depth, question.k),
+                depth=plan.depth,
                 filters=question.filters,
                 groups=question.groups,
             )
         )
         searched = time.perf_counter()
-        hits = _hits(legs, self._fusion, question.k)
+        return legs, {"embed": (embedded - started) * 1e3, "legs": (searched - embedded) * 1e3}
+
+    def search(self, question: Question) -> Evidence:
+        """The best `question.k` passages, with everything that ranked them."""
+        started = time.perf_counter()
+        question = self.check(question)
+        plan = self.plan(question)
+        legs, timings = self.legs(question, plan)
+        fusing = time.perf_counter()
+        hits = ranked(legs, plan.fusion)[: question.k]
+        ended = time.perf_counter()
+        timings |= {"fuse": (ended - fusing) * 1e3, "retrieve": (ended - started) * 1e3}
         return Evidence(
-            hits=hits,
+            hits=tuple(hits),
             mode=question.mode,
-            fusion=self._fusion.describe() if question.mode == "hybrid" else {"method": question.mode},
+            fusion=plan.fusion.describe(),
+            depth=plan.depth,
+            filters=question.filters,
             lang=question.lang,
             index_version=legs.index_version,
             embedder=self._embedder.describe().name,
-            timings_ms={
-                "embed": round((embedded - started) * 1e3, 3),
-                "legs": round((searched - embedded) * 1e3, 3),
-                "fuse": round((time.perf_counter() - searched) * 1e3, 3),
-                "retrieve": round((time.perf_counter() - started) * 1e3, 3),
-            },
+            timings_ms={name: round(value, 3) for name, value in timings.items()},
         )
 
 
-def _hits(legs: Legs, fusion: Fusion, k: int) -> tuple[Hit, ...]:
-    ranks: dict[str, dict[str, LegRank]] = {}
-    for leg, ranked in legs.ranked.items():
-        for rank, (key, score) in enumerate(ranked, start=1):
-            ranks.setdefault(key, {})[leg] = LegRank(rank=rank, score=score)
-    return tuple(
-        Hit(passage=legs.passages[key], rank=rank, score=score, legs=ranks[key])
-        for rank, (key, score) in enumerate(fuse(legs.ranked, fusion)[:k], start=1)
-    )
+def ranked(legs: Legs, fusion: Fusion) -> list[Hit]:
+    """All passages of the legs as hits in fused order."""
+    ranks = {
+        leg: {key: (rank, score) for rank, (key, score) in enumerate(found, start=1)}
+        for leg, found in legs.ranked.items()
+    }
+    return [
+        Hit(
+            passage=legs.passages[item.key],
+            rank=place,
+            score=item.score,
+            fused=item.score,
+            fused_rank=place,
+            legs={
+                leg: LegRank(rank=ranks[leg][item.key][0], score=ranks[leg][item.key][1], part=item.parts.get(leg, 0.0))
+                for leg in ranks
+                if item.key in ranks[leg]
+            },
+        )
+        for place, item in enumerate(fuse(legs.ranked, fusion), start=1)
+    ]

@@ -2,15 +2,22 @@
 
 The cut itself is semantic-text-splitter's (Markdown rules); what is added here are exact offsets and the promise
 `document.text[p.start:p.end] == p.text` for every passage.
+
+An embedder counts a language that it does not speak in pieces of letters: an English one makes 3 tokens of a Korean
+syllable, and passages of one sentence. There, characters are counted instead (docs/LOG.md, "Passages by characters").
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+from citewell.language import CJK
 from citewell.records import Document, Passage
+
+# Characters of a token of ordinary length, in a vocabulary that knows the language.
+_CHARACTERS, _CJK_CHARACTERS = 5.0, 2.5
 
 _HEADINGS = re.compile(r"(?:#{1,6} [^\n]*\s*)+")
 
@@ -22,17 +29,26 @@ class Splitter:
     hide the true length of a text from the splitter.
     """
 
-    def __init__(self, tokenizer: str, capacity: int, overlap: int = 0) -> None:
+    def __init__(
+        self, tokenizer: str, capacity: int, overlap: int = 0, *, speaks: Callable[[str], bool] = lambda lang: True
+    ) -> None:
         from semantic_text_splitter import MarkdownSplitter
 
         rules = json.loads(tokenizer)
         rules["truncation"] = rules["padding"] = None
-        self.name = f"markdown-{capacity}-{overlap}"
-        self._splitter = MarkdownSplitter.from_huggingface_tokenizer_str(json.dumps(rules), capacity, overlap)
+        self.name = f"markdown2-{capacity}-{overlap}"
+        self._speaks = speaks
+        self._by_tokens = MarkdownSplitter.from_huggingface_tokenizer_str(json.dumps(rules), capacity, overlap)
+        self._by_characters = {
+            cjk: MarkdownSplitter(int(capacity * length), int(overlap * length))
+            for cjk, length in ((False, _CHARACTERS), (True, _CJK_CHARACTERS))
+        }
 
     def split(self, document: Document) -> Iterator[Passage]:
         """Passages in order; a document of white space alone has none."""
-        for ordinal, (start, end) in enumerate(self._spans(document.text)):
+        spans = list(self._spans(document))
+        for ordinal, (start, end) in enumerate(spans):
+            following = spans[ordinal + 1][0] if ordinal + 1 < len(spans) else end
             yield Passage(
                 id=Passage.make_id(document.id, ordinal),
                 doc_id=document.id,
@@ -40,6 +56,7 @@ class Splitter:
                 start=start,
                 end=end,
                 text=document.text[start:end],
+                gap=document.text[end:following],
                 title=document.title,
                 url=document.url,
                 lang=document.lang,
@@ -47,10 +64,12 @@ class Splitter:
                 groups=document.groups,
             )
 
-    def _spans(self, text: str) -> Iterator[tuple[int, int]]:
+    def _spans(self, document: Document) -> Iterator[tuple[int, int]]:
         """Spans of the library's chunks; one of headings alone joins the next, whose words it introduces."""
         waiting: int | None = None
-        chunks = self._splitter.chunk_indices(text)
+        known = self._speaks(document.lang)
+        splitter = self._by_tokens if known else self._by_characters[document.lang in CJK]
+        chunks = splitter.chunk_indices(document.text)
         for number, (start, chunk) in enumerate(chunks, start=1):
             begin = start if waiting is None else waiting
             if number < len(chunks) and _HEADINGS.fullmatch(chunk):

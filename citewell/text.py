@@ -46,6 +46,41 @@ _STOP = {
             "puede pueden hacer hace"
         ).split()
     ),
+    "de": frozenset(
+        (
+            "der die das den dem des ein eine einer eines einem einen und oder aber doch wenn als wie was wer wo wann "
+            "warum welche welcher welches ich du er sie es wir ihr mich dich sich uns euch mein dein sein unser euer "
+            "ist sind war waren bin bist sein wird werden wurde wurden hat haben hatte hatten kann können muss müssen "
+            "soll sollen darf dürfen nicht kein keine mit von zu zum zur im in am an auf aus bei für über unter nach "
+            "vor um durch gegen ohne bis auch nur noch schon sehr so dass daß man hier dort diese dieser dieses"
+        ).split()
+    ),
+    "fr": frozenset(
+        (
+            "le la les l un une des du de d au aux et ou mais si que qu qui quoi dont où quand comment pourquoi quel "
+            "quelle quels quelles je j tu il elle on nous vous ils elles me m te t se s lui leur leurs mon ma mes ton "
+            "ta tes son sa ses notre nos votre vos ce cet cette ces c est sont était étaient être suis es a ai as ont "
+            "avait avoir été fait faire peut peuvent puis dois doit ne n pas plus très en y à dans par pour sur sous "
+            "avec sans entre vers chez aussi donc ni"
+        ).split()
+    ),
+    "it": frozenset(
+        (
+            "il lo la i gli le l un uno una di a da in con su per tra fra del dello della dei degli delle d al allo "
+            "alla ai agli alle dal dalla dai dalle nel nella nei nelle sul sulla sui sulle e ed o ma se che chi cui "
+            "cosa come quando dove perché quale quali quanto io tu lui lei noi voi loro mi ti si ci vi mio tuo suo "
+            "nostro vostro è sono era erano essere ho hai ha hanno aveva avere può possono posso deve non più molto "
+            "anche questo questa questi queste quello quella c"
+        ).split()
+    ),
+    "pt": frozenset(
+        (
+            "o a os as um uma uns umas de do da dos das em no na nos nas por pelo pela pelos pelas para com sem sobre "
+            "entre até ao à aos às e ou mas se que quem qual quais quando onde como porque quanto eu tu ele ela nós "
+            "vós eles elles elas me te lhe meu minha seu sua seus suas nosso é são era eram foi foram ser estar está "
+            "estão tem têm tinha ter há pode podem posso deve não mais muito também este esta isto esse essa isso"
+        ).split()
+    ),
     "ko": frozenset(
         (
             "하는 하나 나요 습니 니다 입니 있나 있습 합니 되나 어떻 떻게 무엇 엇을 엇인 인가 가요 언제 어디 디에 에서 "
@@ -60,18 +95,29 @@ _TABLE_RULE = re.compile(r"\|[\s:|-]+\|?[ \t]*(?=\n|$)")
 _NO_SENTENCE = re.compile(r"\s*(#{1,6}\s|\|[\s:|-]+\|?\s*$|```|---+\s*$)")
 
 
-def _normal(text: str) -> str:
+def normal(text: str) -> str:
+    """NFKC, lower case."""
     return unicodedata.normalize("NFKC", text).lower()
 
 
 def tokens(text: str) -> Iterator[str]:
     """Words, and bigrams of CJK runs (a run of one character is itself)."""
-    for match in _TOKEN.finditer(_normal(text)):
+    for match in _TOKEN.finditer(normal(text)):
         run = match.group()
         if not _IS_CJK.match(run) or len(run) == 1:
             yield run
         else:
             yield from (run[i : i + 2] for i in range(len(run) - 1))
+
+
+def stop_words(lang: str) -> frozenset[str]:
+    """The language's words without a topic; none for a language that has no list."""
+    return _STOP.get(lang, frozenset())
+
+
+def stemmed(words: list[str], lang: str) -> list[str]:
+    """Snowball stems where it knows the language, the words as they are elsewhere."""
+    return list(_stemmer(lang).stemWords(words)) if lang in _STEMMERS else words
 
 
 @cache
@@ -81,11 +127,11 @@ def _stemmer(lang: str) -> Stemmer.Stemmer:
 
 def terms(text: str, lang: str) -> list[str]:
     """The words that carry the topic: stop words left out, stemmed by Snowball where it knows the language."""
-    stop = _STOP.get(lang, frozenset())
+    stop = stop_words(lang)
     found = [token for token in tokens(text) if token not in stop]
     if lang == "ja":
         found = [token for token in found if not _HIRAGANA.search(token)] or found
-    return _stemmer(lang).stemWords(found) if lang in _STEMMERS else found
+    return stemmed(found, lang)
 
 
 def numbers(text: str) -> set[str]:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from citewell.config import Settings
 from citewell.errors import BadInput, UnsupportedMedia
-from citewell.index.queries import parse_filters
+from citewell.index.filters import parse_filters
 from citewell.records import Mode, Question
 from citewell.service.state import service
 

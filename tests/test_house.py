@@ -19,10 +19,11 @@ FILES = sorted(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.p
 # Lowest first; a module imports from its own layer and from those below. A longer prefix wins.
 LAYERS = (
     ("citewell", "citewell.records", "citewell.errors"),
-    ("citewell.config",),
+    ("citewell.config", "citewell.settings_file"),
     ("citewell.ports",),
     ("citewell.language", "citewell.text", "citewell.parse", "citewell.split", "citewell.fuse", "citewell.prompt",
-     "citewell.cite", "citewell.index.queries", "citewell.index.analysis", "citewell.answers.moves"),
+     "citewell.cite", "citewell.index.queries", "citewell.index.analysis", "citewell.index.filters",
+     "citewell.index.ranges", "citewell.index.words", "citewell.answers.moves"),
     ("citewell.embed", "citewell.index", "citewell.generate", "citewell.answers", "citewell.jobs",
      "citewell.es_mappings"),
     ("citewell.retrieve", "citewell.run", "citewell.ingest"),
@@ -32,7 +33,9 @@ LAYERS = (
 )  # fmt: skip
 RANK = {prefix: rank for rank, layer in enumerate(LAYERS) for prefix in layer}
 PURE = ("citewell.language", "citewell.text", "citewell.parse", "citewell.split", "citewell.fuse", "citewell.prompt",
-        "citewell.cite", "citewell.index.queries", "citewell.answers.moves")  # fmt: skip
+        "citewell.cite", "citewell.index.queries", "citewell.index.filters", "citewell.index.ranges",
+        "citewell.index.words", "citewell.answers.moves", "citewell.evaluate.tune",
+        "citewell.evaluate.measures")  # fmt: skip
 DOES_IO = {"os", "socket", "subprocess", "sqlite3", "httpx", "redis", "elasticsearch", "lancedb", "celery", "flask"}
 
 

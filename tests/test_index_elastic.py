@@ -190,7 +190,7 @@ def test_a_long_load_is_cut_by_bytes(opener: Opener, monkeypatch: pytest.MonkeyP
 
 
 def test_a_missing_analyzer_names_the_plugins(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(analysis.LANGUAGES, "xx", analysis.Language("absent", "fts_xx", plugin="analysis-absent"))
+    monkeypatch.setitem(analysis.LANGUAGES, "en", analysis.Language("absent", plugin="analysis-absent"))
     with pytest.raises(ConfigError) as told:
         opener()
     assert "elasticsearch-plugin install analysis-absent analysis-kuromoji analysis-nori" in told.value.remedy

@@ -55,7 +55,7 @@ def statuses(outcomes: Iterator[Outcome]) -> list[str]:
 
 
 def found(index: LanceIndex, word: str) -> set[str]:
-    legs = index.legs(LegsQuery(text=word, lang="en", vector=None, legs=("bm25",), depth=50))
+    legs = index.legs(LegsQuery(text=word, lang="en", vector=None, groups=None, legs=("bm25",), depth=50))
     return {passage.id for passage in legs.passages.values()}
 
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from citewell.config import INDEXED
 from citewell.errors import InvalidFilter
-from citewell.index import elastic_layout, queries
-from citewell.index.analysis import LANGUAGES, full_text_columns, language_of, plugins
+from citewell.index import elastic_layout, filters, queries, words
+from citewell.index.analysis import LANGUAGES, language_of, plugins
 from citewell.records import Filters, Fingerprint
 from tests.contracts.index_material import FINGERPRINT, ask
 
@@ -31,30 +32,30 @@ class TestParseFilters:
         ],
     )
     def test_scalars_and_lists(self, raw: dict[str, Any], parsed: Filters) -> None:
-        found = queries.parse_filters(raw)
+        found = filters.parse_filters(raw)
         assert found == parsed
         assert [type(value) for value in found.metadata.get("a.b", ())] in ([], [float, bool, str])
 
     @pytest.mark.parametrize("name", ["language", "metadata", "metadata.", "groups", "", "vector"])
     def test_an_unknown_field_is_named_with_the_known_ones(self, name: str) -> None:
         with pytest.raises(InvalidFilter, match=f"`{name}`") as refused:
-            queries.parse_filters({name: "x"})
+            filters.parse_filters({name: "x"})
         assert all(field in refused.value.remedy for field in ("lang", "doc_id", "url", "metadata.KEY"))
 
     @pytest.mark.parametrize("value", [None, [], {}, [None], {"a": 1}, [["x"]], float("nan"), "\ud800", ["x"] * 1001])
     def test_a_value_that_could_not_filter_is_refused(self, value: Any) -> None:
         with pytest.raises(InvalidFilter, match="k"):
-            queries.parse_filters({"metadata.k": value})
+            filters.parse_filters({"metadata.k": value})
 
     @pytest.mark.parametrize("value", [1, True, ["en", 2]])
     def test_names_are_strings(self, value: Any) -> None:
         with pytest.raises(InvalidFilter, match="lang"):
-            queries.parse_filters({"lang": value})
+            filters.parse_filters({"lang": value})
 
     @pytest.mark.parametrize("raw", [None, [], "lang=en", 3])
     def test_filters_are_an_object(self, raw: Any) -> None:
         with pytest.raises(InvalidFilter, match="object"):
-            queries.parse_filters(raw)
+            filters.parse_filters(raw)
 
 
 class TestConditions:
@@ -98,7 +99,7 @@ class TestConditions:
 
     def test_metadata_terms_are_what_filters_ask_for(self) -> None:
         metadata = {"a": 1, "b": {"c": [True, "x", None], "d": 1.5}, "long": "y" * 1025, "e": None, "f": []}
-        assert [term.replace("\x1f", "=") for term in queries.metadata_terms(metadata)] == [
+        assert [term.replace("\x1f", "=") for term in filters.metadata_terms(metadata)] == [
             "a=1",
             "b.c=true",
             "b.c=x",
@@ -107,7 +108,7 @@ class TestConditions:
 
     @given(st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans()))
     def test_a_value_is_compared_as_json_writes_it(self, value: float | bool) -> None:
-        assert queries.canonical(value) == json.dumps(value)
+        assert filters.canonical(value) == json.dumps(value)
 
 
 class TestBodies:
@@ -127,14 +128,17 @@ class TestBodies:
     def test_the_question_s_language_picks_the_field(self, lang: str, field: str) -> None:
         matching = queries.bm25_body(ask("refunds", lang=lang))["query"]["bool"]
         assert matching["must"][0]["combined_fields"]["fields"][0] == field
-        assert matching["should"][0]["combined_fields"]["fields"][0] == "text"
+        assert matching["should"][0]["match"]["words"]["query"] == "refunds"
 
-    @pytest.mark.parametrize("lang", ["", "de", "xx"])
-    def test_an_unknown_language_searches_the_standard_fields(self, lang: str) -> None:
-        matching = queries.bm25_body(ask("refunds", lang=lang))["query"]["bool"]
-        assert matching["must"][0]["combined_fields"]["fields"][0] == "text"
+    @pytest.mark.parametrize("lang", ["", "nl", "xx"])
+    def test_an_unknown_language_searches_the_words_as_they_stand(self, lang: str) -> None:
+        matching = queries.bm25_body(ask("the refunds", lang=lang))["query"]["bool"]
+        assert matching["must"][0]["match"]["words"]["query"] == "the refunds"
         assert "should" not in matching
-        assert queries.lance_columns(lang) == [("fts", queries.TEXT_WEIGHT, True)]
+
+    def test_a_language_that_the_index_leaves_out_is_unknown(self) -> None:
+        matching = queries.bm25_body(ask("rückgabe", lang="de"), ("en",))["query"]["bool"]
+        assert matching["must"][0]["match"]["words"]["query"] == "rückgabe"
 
     def test_candidates_stay_below_the_server_s_limit(self) -> None:
         assert queries.dense_body(ask(angle=0, depth=9000))["knn"]["num_candidates"] == 10_000
@@ -156,15 +160,14 @@ class TestBodies:
 
 
 class TestLayout:
-    def test_every_language_has_its_field_and_column(self) -> None:
+    def test_every_language_has_its_field(self) -> None:
         properties = elastic_layout.body("passages", FINGERPRINT)["mappings"]["properties"]
         for name in ("text", "title"):
             analyzers = {code: field["analyzer"] for code, field in properties[name]["fields"].items()}
-            assert analyzers == {code: language.analyzer for code, language in LANGUAGES.items()}
-        assert {"en", "es", "ja", "ko"} <= LANGUAGES.keys()
-        assert set(full_text_columns()) == {"fts"} | {language.column for language in LANGUAGES.values()}
+            assert analyzers == {code: LANGUAGES[code].analyzer for code in FINGERPRINT.languages}
+        assert tuple(LANGUAGES) == INDEXED, "the setting `languages` knows the table"
         assert plugins() == ["analysis-kuromoji", "analysis-nori"]
-        assert language_of("pt-BR") == ""
+        assert (language_of("pt-BR"), language_of("nl")) == ("pt", "")
 
     @pytest.mark.parametrize("kind", ["passages", "documents"])
     def test_the_mapping_is_strict_and_carries_the_fingerprint(self, kind: str) -> None:
@@ -177,7 +180,38 @@ class TestLayout:
         assert (vector["dims"], vector["similarity"]) == (FINGERPRINT.dimension, "cosine")
         assert vector["index_options"]["type"] == "int8_hnsw"
 
+    @pytest.mark.parametrize("kind", ["bbq_hnsw", "flat"])
+    def test_how_vectors_are_kept_can_be_chosen(self, kind: str) -> None:
+        chosen = FINGERPRINT.model_copy(update={"vector_index": kind})
+        vector = elastic_layout.body("passages", chosen)["mappings"]["properties"]["vector"]
+        assert vector["index_options"]["type"] == kind
+
     def test_an_overlong_group_is_refused_rather_than_dropped(self) -> None:
         """A group that is left out of the index would make its passages visible to everyone."""
         properties = elastic_layout.body("passages", FINGERPRINT)["mappings"]["properties"]
         assert "ignore_above" not in properties["groups"]
+
+
+class TestWords:
+    @pytest.mark.parametrize(
+        ("lang", "text", "expected"),
+        [
+            ("en", "Returning os.path parcels", "return os path parcel"),
+            ("es", "Las devoluciones de pedidos", "devolu ped"),
+            ("de", "Die Rückgaben der Sendungen", "ruckgab sendung"),
+            ("ko", "고객은 주문을 취소한다", "고객 주문 취소"),
+            ("ja", "返品の送料", "返品 送料"),
+            ("en", "the of and", ""),
+        ],
+    )
+    def test_stems_are_the_topic(self, lang: str, text: str, expected: str) -> None:
+        assert words.stems(text, lang).split() == expected.split()
+
+    def test_a_lone_chinese_character_is_a_word(self) -> None:
+        assert "猫" in words.words("家には猫がいます").split()
+        assert "猫" not in words.words("猫舎").split()
+
+    def test_words_stand_as_they_are(self) -> None:
+        assert words.words("The MAX_retries of os.path") == "the max retries of os path"
+        assert words.question_words("the parcel", "en") == "parcel"
+        assert words.question_words("the parcel", "") == "the parcel"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,10 @@ def test_offsets_are_exact(text: str, capacity: int, overlap: int) -> None:
         assert document.text[passage.start : passage.end] == passage.text
         assert passage.id == f"d#{ordinal}"
     kept = "".join(passage.text for passage in passages)
+    for passage, following in pairwise(passages):
+        assert not passage.gap.strip()
+        assert passage.end + len(passage.gap) == max(passage.end, following.start)
+        assert text[passage.end : passage.end + len(passage.gap)] == passage.gap
     if not overlap:
         assert "".join(kept.split()) == "".join(text.split()), "no word is lost"
 
@@ -81,3 +86,15 @@ def test_passages_carry_what_filters_need() -> None:
     assert (passage.title, passage.url, passage.lang, passage.metadata, passage.groups) == (
         "T", "u", "en", {"a": 1}, ("staff",)
     )  # fmt: skip
+
+
+def test_an_embedder_that_does_not_speak_the_language_has_characters_counted() -> None:
+    text = "고객은 주문을 받은 날부터 십사 일 안에 상품을 돌려보낼 수 있습니다. " * 40
+    known = Splitter(tokenizer_json(), 100)
+    stranger = Splitter(tokenizer_json(), 100, speaks=lambda lang: lang == "en")
+    document = Document(id="d", text=text, lang="ko")
+    by_tokens, by_characters = list(known.split(document)), list(stranger.split(document))
+    assert len(by_characters) < len(by_tokens) / 2
+    assert all(200 < len(passage.text) <= 250 for passage in by_characters[:-1])
+    english = Document(id="d", text="The parcel leaves our warehouse within two days. " * 40, lang="en")
+    assert list(stranger.split(english)) == list(known.split(english))

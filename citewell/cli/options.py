@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -42,13 +43,19 @@ Filter = Annotated[
         "--filter",
         metavar="NAME=VALUE",
         help="Only passages with lang, doc_id, url or metadata.KEY of this value. Repeat it: different names must all "
-        "hold, several values of one name mean any of them.",
+        "hold, several values of one name mean any of them. url^=PREFIX takes what begins so; metadata.KEY>=V (also >, "
+        "<=, <) compares numbers and dates.",
     ),
 ]
 Lang = Annotated[
     str,
     typer.Option("--lang", metavar="CODE", help="Language of the question: en, es, ja, ko, … [default: recognised]"),
 ]
+
+
+# The name ends at the first sign; a value may hold any of them.
+_PAIR = re.compile(r"([^=<>^]+)(\^=|>=|<=|=|>|<)(.+)", re.DOTALL)
+_BOUNDS = {">=": "gte", ">": "gt", "<=": "lte", "<": "lt"}
 
 
 @contextlib.contextmanager
@@ -89,20 +96,36 @@ def question_of(text: str, k: int | None, mode: Mode, pairs: Sequence[str] | Non
 def filters_of(pairs: Sequence[str]) -> Filters:
     """`NAME=VALUE` pairs as filters; complaints are about the command line."""
     from citewell.errors import InvalidFilter
-    from citewell.index.queries import parse_filters
+    from citewell.index.filters import parse_filters
 
-    raw: dict[str, list[Any]] = {}
+    raw: dict[str, Any] = {}
     for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not (name and equals and value):
+        found = _PAIR.fullmatch(pair)
+        if found is None:
             raise typer.BadParameter(
                 f"`{pair}` is not NAME=VALUE, as in metadata.section=returns", param_hint="--filter"
             )
-        raw.setdefault(name, []).extend(_values(value) if name.startswith("metadata.") else [value])
+        name, sign, value = found.groups()
+        if sign == "=":
+            values = _values(value) if name.startswith("metadata.") else [value]
+            raw[name] = raw.get(name, []) if isinstance(raw.get(name, []), list) else _twice(name)
+            raw[name].extend(values)
+        else:
+            raw[name] = raw.get(name, {}) if isinstance(raw.get(name, {}), dict) else _twice(name)
+            if sign != "^=" and _BOUNDS[sign] in raw[name]:
+                raise typer.BadParameter(f"`{name}{sign}` is there twice", param_hint="--filter")
+            if sign == "^=":
+                raw[name].setdefault("prefix", []).append(value)
+            else:
+                raw[name][_BOUNDS[sign]] = value
     try:
         return parse_filters(raw)
     except InvalidFilter as error:
         raise typer.BadParameter(f"{error.message}. {error.remedy}", param_hint="--filter") from None
+
+
+def _twice(name: str) -> Any:
+    raise typer.BadParameter(f"`{name}` has both values and bounds; choose one", param_hint="--filter")
 
 
 def _values(text: str) -> list[str | int | float | bool]:

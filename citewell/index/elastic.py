@@ -15,7 +15,9 @@ from citewell.errors import ConfigError, IndexUnavailable
 from citewell.index.elastic_errors import from_answer, public_address, translated
 from citewell.index.elastic_layout import Layout, open_or_create
 from citewell.index.elastic_writes import Bulk, Item, index_item, merge_item, stored_id
+from citewell.index.filters import orderable
 from citewell.index.queries import msearch, runnable_legs
+from citewell.index.words import searched_text, words
 from citewell.index.writes import latest, problem, results
 from citewell.ports import DocumentWrite, Legs, LegsQuery, WriteResult
 from citewell.records import Fingerprint, LedgerEntry, Leg, Passage
@@ -127,7 +129,7 @@ class ElasticIndex:
         found: dict[str, Passage] = {}
         version = layout.version
         run = runnable_legs(query)
-        answers = self._msearch(msearch(query, layout.passages)) if run else []
+        answers = self._msearch(msearch(query, layout.passages, self._fingerprint.languages)) if run else []
         for leg, answer in zip(run, answers, strict=True):
             hits = [(_passage(hit["_source"]), float(hit["_score"])) for hit in answer["hits"]["hits"]]
             # Elasticsearch scores vectors with (1 + cosine) / 2.
@@ -206,13 +208,18 @@ class ElasticIndex:
     def _passages(self, write: DocumentWrite, old: int) -> Iterator[Item]:
         doc_id, index = write.entry.doc_id, self._open()[1].passages
         for passage, vector in zip(write.passages, write.vectors.tolist(), strict=True):
-            yield index_item(doc_id, index, passage.id, passage.to_dict() | {"vector": vector})
+            yield index_item(doc_id, index, passage.id, _source(passage, vector))
         for ordinal in range(len(write.passages), old):
             yield Item(doc_id, "delete", index, Passage.make_id(doc_id, ordinal))
 
     def _entry(self, write: DocumentWrite) -> Iterator[Item]:
         doc_id = write.entry.doc_id
         yield index_item(doc_id, self._open()[1].documents, doc_id, write.entry.to_dict())
+
+
+def _source(passage: Passage, vector: list[float]) -> dict[str, Any]:
+    derived = {"words": words(searched_text(passage)), "orderable": orderable(passage.metadata)}
+    return passage.to_dict() | derived | {"vector": vector}
 
 
 def _passage(source: dict[str, Any]) -> Passage:

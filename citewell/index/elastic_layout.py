@@ -14,13 +14,18 @@ from typing import TYPE_CHECKING, Any
 from citewell.errors import ConfigError, FingerprintMismatch, IndexUnavailable
 from citewell.index.analysis import sub_fields
 from citewell.index.elastic_errors import is_missing_analyzer, missing_analyzer, translated
-from citewell.records import Fingerprint
+from citewell.records import INDEX_SCHEMA, Fingerprint
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
-LAYOUT = 1
 _FIRST = "-000001"
+_GRAPH = {"m": 16, "ef_construction": 100}
+_VECTOR_INDEX: dict[str, dict[str, Any]] = {
+    "int8_hnsw": {"type": "int8_hnsw", **_GRAPH},
+    "bbq_hnsw": {"type": "bbq_hnsw", **_GRAPH},
+    "flat": {"type": "flat"},
+}
 _LEDGER = "-documents"
 
 
@@ -38,14 +43,15 @@ def body(kind: str, fingerprint: Fingerprint) -> dict[str, Any]:
 
     Raises `ConfigError` for vectors that cannot be compared by cosine.
     """
-    text = resources.files("citewell.es_mappings").joinpath(f"{kind}.v{LAYOUT}.json").read_text("utf-8")
+    text = resources.files("citewell.es_mappings").joinpath(f"{kind}.v{INDEX_SCHEMA}.json").read_text("utf-8")
     filled: dict[str, Any] = json.loads(text)
     mappings = filled["mappings"]
     mappings["_meta"] = {"citewell": fingerprint.to_dict()}
     if kind == "passages":
         fields = mappings["properties"]
-        fields["title"]["fields"] = fields["text"]["fields"] = sub_fields()
+        fields["title"]["fields"] = fields["text"]["fields"] = sub_fields(fingerprint.languages)
         fields["vector"] |= {"dims": fingerprint.dimension, "similarity": _similarity(fingerprint)}
+        fields["vector"]["index_options"] = _VECTOR_INDEX[fingerprint.vector_index]
     return filled
 
 

@@ -17,9 +17,9 @@ from typing import Any
 from citewell.config import Settings
 from citewell.errors import ConfigError, FingerprintMismatch, IndexUnavailable
 from citewell.index import lance_rows as rows
-from citewell.index.analysis import full_text_columns
+from citewell.index import queries, words
 from citewell.index.lock import writer_lock
-from citewell.index.queries import bm25_text, lance_columns, runnable_legs, sql_filter, sql_in
+from citewell.index.queries import bm25_text, runnable_legs, sql_filter, sql_in
 from citewell.index.writes import latest, problem, results
 from citewell.ports import DocumentWrite, Legs, LegsQuery, WriteResult
 from citewell.records import Fingerprint, LedgerEntry, Leg, Passage
@@ -202,7 +202,7 @@ class LanceIndex:
         final.execute(rows.ledger_rows([write.entry for write in writes]))
 
     def _optimize(self) -> None:
-        from lancedb.index import BTree, HnswSq
+        from lancedb.index import BTree
 
         for table in self._tables():
             _tidy(table)
@@ -213,8 +213,8 @@ class LanceIndex:
             wanted += [(passages, "id", BTree()), (passages, "doc_id", BTree())]
         if documents.count_rows() >= SCALAR_INDEX_ROWS:
             wanted.append((documents, "doc_id", BTree()))
-        if count >= VECTOR_INDEX_ROWS:
-            wanted.append((passages, "vector", HnswSq(distance_type="cosine")))
+        if count >= VECTOR_INDEX_ROWS and self._fingerprint.vector_index != "flat":
+            wanted.append((passages, "vector", _vector_index(self._fingerprint)))
         for table, column, config in wanted:
             if column not in _indexed_columns(table):
                 table.create_index(column, config=config)
@@ -223,11 +223,18 @@ class LanceIndex:
         from lancedb.query import BooleanQuery, FullTextQuery, MatchQuery, Occur
 
         text = bm25_text(query.text)
+        asked = [
+            (words.stems(text, query.lang), rows.STEMS, queries.TEXT_WEIGHT),
+            (words.question_words(text, query.lang), rows.WORDS, queries.STANDARD_WEIGHT),
+        ]
         parts: list[tuple[Occur, FullTextQuery]] = [
             # A question is words: this class takes no operators. Its defaults are invisible to mypy.
-            (Occur.MUST if must else Occur.SHOULD, MatchQuery(text, column, boost=weight))  # type: ignore[call-arg]
-            for column, weight, must in lance_columns(query.lang)
+            (Occur.SHOULD, MatchQuery(found, column, boost=weight))  # type: ignore[call-arg]
+            for found, column, weight in asked
+            if found
         ]
+        if not parts:  # stop words alone
+            return []
         _, passages = self._tables()
         search = passages.search(BooleanQuery(parts), query_type="fts").limit(query.depth)
         if where:
@@ -293,13 +300,20 @@ def _tidy(table: Any) -> None:
             time.sleep(TIDY_PAUSE_S)
 
 
+def _vector_index(fingerprint: Fingerprint) -> Any:
+    """LanceDB's nearest to what Elasticsearch calls so: a graph over bytes, or one bit a dimension (RaBitQ)."""
+    from lancedb.index import HnswSq, IvfRq
+
+    return IvfRq(distance_type="cosine") if fingerprint.vector_index == "bbq_hnsw" else HnswSq(distance_type="cosine")
+
+
 def _ensure_full_text(passages: Any) -> None:
     from lancedb.index import FTS
 
     present = _indexed_columns(passages)
-    for column, options in full_text_columns().items():
+    for column in (rows.WORDS, rows.STEMS):
         if column not in present:
-            passages.create_index(column, config=FTS(**options))
+            passages.create_index(column, config=FTS(**rows.TOKENIZER))
 
 
 def _indexed_columns(table: Any) -> set[str]:

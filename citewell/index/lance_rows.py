@@ -1,8 +1,7 @@
 """LanceDB's two tables: their columns, and passages and ledger entries as rows of them and back.
 
-Title and text fill every full-text column, whatever the passage's language: a language is told from a few words and
-sometimes wrongly, and the same passage under a wrong analyzer is still found by its words. docs/LOG.md, "LanceDB
-full-text columns", has what that costs and what the other way loses.
+Two columns hold title and text as words for full-text search: `words` as they stand, `stems` as the passage's language
+cuts them (`citewell.index.words`). A question that is in another language, or told wrongly, still meets `words`.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from citewell.errors import CitewellError, IndexUnavailable
-from citewell.index.analysis import full_text_columns
-from citewell.index.queries import metadata_terms
+from citewell.index import words
+from citewell.index.filters import TERM_EDGE, TERM_SEPARATOR, metadata_terms, orderable
 from citewell.ports import DocumentWrite
 from citewell.records import Document, Fingerprint, LedgerEntry, Passage
 
@@ -23,8 +22,31 @@ if TYPE_CHECKING:
 
 # The key of the schema's metadata that holds the fingerprint as JSON.
 FINGERPRINT_KEY = b"citewell"
-PASSAGE_COLUMNS = ["id", "doc_id", "ordinal", "start", "end", "text", "title", "url", "lang", "metadata", "groups"]
+PASSAGE_COLUMNS = [
+    "id",
+    "doc_id",
+    "ordinal",
+    "start",
+    "end",
+    "text",
+    "gap",
+    "title",
+    "url",
+    "lang",
+    "metadata",
+    "groups",
+]
 LEDGER_COLUMNS = ["doc_id", "content_hash", "passages", "lang", "source", "indexed_at"]
+# Full-text columns. What they hold is cut into words already.
+WORDS, STEMS = "words", "stems"
+TOKENIZER: dict[str, Any] = {
+    "base_tokenizer": "whitespace",
+    "lower_case": False,
+    "stem": False,
+    "remove_stop_words": False,
+    "ascii_folding": False,
+    "max_token_length": None,
+}
 
 
 def passage_schema(fingerprint: Fingerprint) -> pa.Schema:
@@ -37,15 +59,18 @@ def passage_schema(fingerprint: Fingerprint) -> pa.Schema:
         pa.field("start", pa.int32()),
         pa.field("end", pa.int32()),
         pa.field("text", pa.string()),
+        pa.field("gap", pa.string()),
         pa.field("title", pa.string()),
         pa.field("url", pa.string()),
         pa.field("lang", pa.string()),
         pa.field("metadata", pa.string()),
         pa.field("meta_terms", pa.list_(pa.string())),
+        pa.field("orderable", pa.string()),
         pa.field("groups", pa.list_(pa.string())),
         pa.field("vector", pa.list_(pa.float32(), fingerprint.dimension)),
+        pa.field(WORDS, pa.string()),
+        pa.field(STEMS, pa.string()),
     ]
-    fields += [pa.field(column, pa.string()) for column in full_text_columns()]
     return pa.schema(fields, metadata={FINGERPRINT_KEY: fingerprint.to_json().encode()})
 
 
@@ -66,22 +91,30 @@ def ledger_schema() -> pa.Schema:
 
 
 def passage_rows(writes: Sequence[DocumentWrite], schema: pa.Schema) -> pa.Table:
-    """All passages of a batch as one table; every full-text column holds title and text."""
+    """All passages of a batch as one table; the full-text columns hold title and text."""
     import numpy as np
     import pyarrow as pa
 
     passages = [passage for write in writes for passage in write.passages]
-    content = [f"{passage.title}\n{passage.text}" if passage.title else passage.text for passage in passages]
+    content = [words.searched_text(passage) for passage in passages]
     columns: dict[str, Any] = {name: [getattr(passage, name) for passage in passages] for name in PASSAGE_COLUMNS}
     columns["metadata"] = [json.dumps(passage.metadata, ensure_ascii=False) for passage in passages]
     columns["meta_terms"] = [metadata_terms(passage.metadata) for passage in passages]
     columns["groups"] = [list(passage.groups) for passage in passages]
-    columns |= dict.fromkeys(full_text_columns(), content)
+    columns["orderable"] = [_orderable_terms(passage) for passage in passages]
+    columns[WORDS] = [words.words(text) for text in content]
+    columns[STEMS] = [words.stems(text, p.lang) for text, p in zip(content, passages, strict=True)]
     dimension = schema.field("vector").type.list_size
     stacked = [write.vectors for write in writes if write.passages] or [np.zeros((0, dimension), dtype=np.float32)]
     flat = np.concatenate(stacked).astype(np.float32, copy=False).reshape(-1)
     columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(flat), dimension)
     return pa.table([pa.array(columns[f.name], type=f.type) for f in schema], schema=schema)
+
+
+def _orderable_terms(passage: Passage) -> str:
+    """Numbers and dates as terms between edges, for the patterns of range filters."""
+    found = orderable(passage.metadata)
+    return "".join(f"{TERM_EDGE}{key}{TERM_SEPARATOR}{code}{TERM_EDGE}" for key in found for code in found[key])
 
 
 def ledger_rows(entries: Sequence[LedgerEntry]) -> pa.Table:

@@ -26,7 +26,7 @@ from tests.cli.terminal import SHOP, Terminal
 QUESTIONS = {
     item["lang"]: item
     for item in map(json.loads, (SHOP / "queries.jsonl").read_text("utf-8").splitlines())
-    if item["_id"] in ("en-02", "es-01", "ja-10", "ko-01")
+    if item["_id"] in ("en-02", "es-01", "ja-02", "ko-01")
 }
 PASSAGE = Passage(id="d#0", doc_id="d", ordinal=0, start=0, end=9, text="It works.")
 

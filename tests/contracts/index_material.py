@@ -49,7 +49,7 @@ def ask(text: str = "", *, lang: str = "en", angle: float | None = None, **field
     """A query of the legs that the arguments allow: BM25 for a text, dense for an angle."""
     vector = None if angle is None else towards(angle)
     legs = (("bm25",) if text else ()) + (("dense",) if angle is not None else ())
-    return LegsQuery(**({"text": text, "lang": lang, "vector": vector, "legs": legs} | fields))
+    return LegsQuery(**({"text": text, "lang": lang, "vector": vector, "groups": None, "legs": legs} | fields))
 
 
 def documents(legs: Legs, leg: str) -> list[str]:

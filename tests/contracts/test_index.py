@@ -14,7 +14,7 @@ from citewell.errors import FingerprintMismatch
 from citewell.index.elastic import ElasticIndex
 from citewell.index.lance import LanceIndex
 from citewell.ports import DocumentWrite, Index
-from citewell.records import Filters, Fingerprint
+from citewell.records import Filters, Fingerprint, Range
 from tests.contracts.index_material import FINGERPRINT, ask, documents, write
 
 Opener = Callable[[Fingerprint], Index]
@@ -250,10 +250,34 @@ class TestFilters:
         store(
             index,
             write(
-                "en1", ["refund"], lang="en", url="https://x/1", metadata={"year": 2024, "ok": True, "tag": ["a", "b"]}
+                "en1",
+                ["refund"],
+                lang="en",
+                url="https://x/1",
+                metadata={"year": 2024, "ok": True, "tag": ["a", "b"], "low": -2.5, "day": "2026-05-01T08:00:00Z"},
             ),
-            write("en2", ["refund"], angle=5, lang="en", metadata={"year": "2023", "deep": {"er": 1.5}, "tag": "c"}),
-            write("es1", ["refund"], angle=9, lang="es", url="https://x/2", metadata={"year": 2025, "ok": False}),
+            write(
+                "en2",
+                ["refund"],
+                angle=5,
+                lang="en",
+                metadata={
+                    "year": "2023",
+                    "deep": {"er": 1.5},
+                    "tag": "c",
+                    "many": [1, "5.5", "x"],
+                    "low": 3,
+                    "day": "2025-12-31",
+                },
+            ),
+            write(
+                "es1",
+                ["refund"],
+                angle=9,
+                lang="es",
+                url="https://x/2",
+                metadata={"year": 2025, "ok": False, "day": "2026-11-24"},
+            ),
         )
         return index
 
@@ -275,6 +299,24 @@ class TestFilters:
             (Filters(metadata={"year": (2024,), "ok": (False,)}), []),
             (Filters(lang=("en",), metadata={"year": (2024, 2025)}), ["en1"]),
             (Filters(metadata={"nothing": ("x",)}), []),
+            (Filters(url_prefix=("https://x/",)), ["en1", "es1"]),
+            (Filters(url_prefix=("https://x/2", "no")), ["es1"]),
+            (Filters(url_prefix=("https://_/%",)), []),
+            (Filters(ranges={"year": Range(gte=2024)}), ["en1", "es1"]),
+            (Filters(ranges={"year": Range(gt=2024)}), ["es1"]),
+            (Filters(ranges={"year": Range(lt="2024")}), ["en2"]),
+            (Filters(ranges={"year": Range(gte=2023.5, lte=2024)}), ["en1"]),
+            (Filters(ranges={"deep.er": Range(gt=1.4, lt=1.6)}), ["en2"]),
+            (Filters(ranges={"deep.er": Range(gt=1.5)}), []),
+            (Filters(ranges={"low": Range(lt=0)}), ["en1"]),
+            (Filters(ranges={"low": Range(gte=-3, lt=-1)}), ["en1"]),
+            (Filters(ranges={"day": Range(gte="2026-01-01")}), ["en1", "es1"]),
+            (Filters(ranges={"day": Range(gt="2026-05-01T10:00:00+02:00")}), ["es1"]),
+            (Filters(ranges={"day": Range(lt=9e18)}), []),
+            (Filters(ranges={"many": Range(gte=5, lte=6)}), ["en2"]),
+            (Filters(ranges={"many": Range(gte=2, lte=4)}), []),
+            (Filters(lang=("en",), ranges={"year": Range(gte=0)}), ["en1", "en2"]),
+            (Filters(ranges={"year": Range(gte=2024), "low": Range(lt=0)}), ["en1"]),
         ],
         ids=str,
     )
@@ -349,6 +391,13 @@ class TestQuoting:
             legs = index.legs(ask("refund", angle=0, filters=filters))
             assert (documents(legs, "bm25"), documents(legs, "dense")) == (["a"], ["a"])
         assert found(index, "refund", groups=(value,)) == ["a"]
+
+    @pytest.mark.parametrize("key", [*NASTY[:-2], "a.b", "a+b(c)[d]{2}$^|?", "ключ"])
+    def test_keys_of_ranges_are_only_names(self, index: Index, key: str) -> None:
+        store(index, write("a", ["refund"], metadata={key: 5}), write("b", ["refund"], metadata={key + "x": 5, "y": 5}))
+        legs = index.legs(ask("refund", angle=0, filters=Filters(ranges={key: Range(gte=4, lt=6)})))
+        assert (documents(legs, "bm25"), documents(legs, "dense")) == (["a"], ["a"])
+        assert found(index, "refund", filters=Filters(url_prefix=(key,))) == []
 
     @pytest.mark.parametrize(
         "question", ['"refund', "refund AND (", "refund~2 ^ :*", "text: refund", "re\\fund refund", "refund'--"]

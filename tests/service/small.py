@@ -7,7 +7,7 @@ from typing import Any
 from werkzeug.test import TestResponse
 
 from citewell.answers.sqlite import SqliteAnswers
-from citewell.config import Settings
+from citewell.config import Settings, Tuned
 from citewell.engine import Engine
 from citewell.generate.extractive import ExtractiveGenerator
 from citewell.index.lance import LanceIndex
@@ -28,7 +28,8 @@ DOCUMENTS: list[dict[str, Any]] = [
 
 
 def small_engine(settings: Settings) -> Engine:
-    """Not yet loaded; its generators are `extractive` and `scripted`."""
+    """Not yet loaded; its generators are `extractive` and `scripted`. English questions have both legs."""
+    settings = settings.model_copy(update={"tuned": {"en": Tuned(fusion="minmax")}})
     embedder = HashingEmbedder()
     store = SqliteAnswers(settings)
     return Engine(

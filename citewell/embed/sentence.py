@@ -18,7 +18,6 @@ import numpy as np
 from citewell.config import Settings, stay_offline
 from citewell.errors import EmbedderUnavailable, MissingDependency
 from citewell.ports import EmbedderCard, Vectors
-from citewell.records import Passage
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -30,11 +29,6 @@ _HASH_BLOCK = 1 << 20
 # Larger batches leave a CPU's caches: 64 texts at once are a fifth slower than 16 (docs/performance.md).
 _CPU_BATCH = 16
 _GPU_BATCH = 128
-
-
-def passage_input(passage: Passage) -> str:
-    """What is embedded of a passage: its title gives the context that a cut-out span lacks."""
-    return f"{passage.title}\n{passage.text}" if passage.title else passage.text
 
 
 def weights_hash(folder: Path) -> str:

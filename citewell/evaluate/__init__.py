@@ -1,0 +1,1 @@
+"""Measuring: retrieval figures, reports, the gate, and the tuning of fusion."""
