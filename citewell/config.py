@@ -69,6 +69,10 @@ class Settings(BaseSettings):
     embed_batch: int = Field(
         0, ge=0, le=4096, description="Texts in one batch of the embedder; 0 is 16 on a CPU and 128 on a GPU."
     )
+    query_cache: int = Field(10_000, ge=0, description="Questions whose vectors are kept in memory; 0 keeps none.")
+    embed_cache: bool = Field(
+        False, description="Keep the vectors of passages in `data_dir`, so that none is computed twice."
+    )
     passage_tokens: int = Field(200, ge=16, le=8192, description="Longest passage in the embedder's tokens.")
     passage_overlap: int = Field(0, ge=0, le=4096, description="Tokens that neighbouring passages share.")
     languages: tuple[str, ...] = Field(

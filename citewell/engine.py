@@ -27,7 +27,7 @@ from citewell.fuse import Fusion
 from citewell.ingest.pipeline import Pipeline
 from citewell.ingest.sources import Item, Limits, read_sources
 from citewell.language import ASKED
-from citewell.ports import Answers, Embedder, Generator, Index, JobQueue
+from citewell.ports import Answers, Embedder, Generator, Index, JobQueue, Legs
 from citewell.records import (
     Answer,
     Event,
@@ -158,6 +158,12 @@ class Engine:
     def search(self, question: Question) -> Evidence:
         """The passages that fit a question best, with both legs' ranks and scores."""
         return self._retriever().search(question)
+
+    def legs(self, question: Question, depth: int) -> tuple[Question, Legs, dict[str, float]]:
+        """Both legs as they are, for measuring and tuning: the checked question, its legs, milliseconds by step."""
+        retriever = self._retriever()
+        question = retriever.check(question)
+        return question, *retriever.legs(question, Plan(Fusion(), depth))
 
     def submit(self, question: Question, generator: str = "") -> Answer:
         """Retrieve now, answer later: the record is `queued`, and safe once this returns."""
@@ -299,12 +305,16 @@ def _checked(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 def build(settings: Settings, role: Role = "all") -> Engine:
     """An engine of the configured stack, not yet loaded. On the embedded stack every role but `ingest` is `all`."""
+    from citewell.embed.cache import CachedEmbedder
     from citewell.embed.sentence import SentenceTransformerEmbedder
     from citewell.generate.extractive import ExtractiveGenerator
     from citewell.generate.transformers import TransformersGenerator
 
-    embedder = SentenceTransformerEmbedder(settings)
-    generators: dict[str, Generator] = {"extractive": ExtractiveGenerator(embedder)}
+    model = SentenceTransformerEmbedder(settings)
+    file = settings.data_dir / "embeddings.sqlite" if settings.embed_cache else None
+    embedder = CachedEmbedder(model, file=file, questions=settings.query_cache)
+    # Sentences of evidence come once: they would only push questions and passages out.
+    generators: dict[str, Generator] = {"extractive": ExtractiveGenerator(model)}
     if settings.transformers_model:
         generators["transformers"] = TransformersGenerator(settings)
     if settings.stack == "served":

@@ -21,6 +21,8 @@ from citewell.cli.answer import answer as _answer
 from citewell.cli.ask import ask as _ask
 from citewell.cli.config import config as _config
 from citewell.cli.doctor import doctor as _doctor
+from citewell.cli.eval import group as _eval
+from citewell.cli.eval import tune as _tune
 from citewell.cli.ingest import ingest as _ingest
 from citewell.cli.output import show_error
 from citewell.cli.search import search as _search
@@ -111,8 +113,9 @@ def _citewell(
         raise typer.Exit(2)
 
 
-for _command in (_ingest, _search, _ask, _answer, _serve, _worker, _doctor, _config):
+for _command in (_ingest, _search, _ask, _answer, _serve, _worker, _doctor, _config, _tune):
     app.command()(_command)
+app.add_typer(_eval)
 
 
 def main() -> None:

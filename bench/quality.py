@@ -1,0 +1,123 @@
+"""The retrieval figures of docs/quality.md: every collection, every mode, both stacks.
+
+    python bench/quality.py ../shared/corpora --elasticsearch-url http://127.0.0.1:9200 --cache build/vectors.sqlite
+
+Each collection is loaded as the product loads it (split, embedded, indexed), then up to `--questions` judged questions,
+spread evenly, are searched. `--cache` keeps vectors of passages, so that a second run, and the second stack, are quick.
+Writes a Markdown table to stdout and, with `--json`, every figure with its interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from elasticsearch import Elasticsearch
+
+from citewell.config import load_settings
+from citewell.embed.cache import CachedEmbedder
+from citewell.embed.sentence import SentenceTransformerEmbedder
+from citewell.engine import Engine, build
+from citewell.evaluate.collection import Collection, from_folder
+from citewell.evaluate.retrieval import documents, fetch, report
+from citewell.evaluate.tune import tune
+
+COLLECTIONS = (
+    "squad1-en-dev squad2-en-dev pubmedqa-en musique-en-mini pyfaq-en squad1-es-dev squad2-es-dev pyfaq-es "
+    "jaquad-ja-dev pyfaq-ja korquad1-ko parakqc-ko pyfaq-ko"
+).split()
+MODES = ("bm25", "dense", "rrf", "minmax", "hybrid")
+
+
+def spread(collection: Collection, most: int) -> Collection:
+    step = max(1, len(collection.questions) // most)
+    return replace(collection, questions=collection.questions[::step][:most])
+
+
+def loaded(folder: Path, engine: Engine) -> None:
+    failed = [outcome for outcome in engine.ingest([str(folder)]) if outcome.status == "failed"]
+    if failed:
+        raise SystemExit(f"{folder}: {failed[0].doc_id}: {failed[0].reason}")
+
+
+def measure(folder: Path, stack: str, options: argparse.Namespace) -> dict[str, Any]:
+    collection = spread(from_folder(folder), options.questions)
+    with tempfile.TemporaryDirectory() as place:
+        name = f"bench-{uuid.uuid4().hex[:8]}"
+        settings = load_settings(
+            stack=stack, data_dir=Path(place), index_name=name, elasticsearch_url=options.elasticsearch_url
+        )
+        engine = build(settings, "ingest")
+        # The cache stands in for the embedder: the same vectors, computed once for both stacks.
+        engine.embedder = CachedEmbedder(SentenceTransformerEmbedder(settings), file=options.cache, questions=10_000)
+        try:
+            with engine:
+                loaded(folder, engine)
+                found = report(engine, collection, MODES)
+                fetched = fetch(engine, collection)
+                present = engine.plan(fetched[0].legs.lang)
+                choice = tune([replace(item.legs, lang=fetched[0].legs.lang) for item in fetched], present)
+                found["tuned"] = {"validated": choice.validated, "low": choice.low, "high": choice.high}
+                found["tuned"]["plan"] = choice.plan.fusion.describe() | {"depth": choice.plan.depth}
+                found["top10"] = {
+                    item.question.id: documents(item.legs, engine.plan(item.legs.lang))[:10] for item in fetched
+                }
+        finally:
+            if stack == "served":
+                with Elasticsearch(options.elasticsearch_url) as client:
+                    client.indices.delete(index=f"{name}-*", ignore_unavailable=True, expand_wildcards="all")
+    return found
+
+
+def row(name: str, stack: str, found: dict[str, Any]) -> str:
+    cells = [f"{found['figures'][mode]['all']['nDCG@10']['value']:.3f}" for mode in MODES]
+    best = found["tuned"]["plan"]
+    chosen = f"{best['method']} {best.get('alpha', best.get('k', ''))}".strip()
+    recall = found["figures"]["hybrid"]["all"]["R@10"]["value"]
+    figures = " | ".join([*cells, f"{found['tuned']['validated']:.3f}", f"{recall:.3f}"])
+    return f"| {name} | {stack} | {found['questions']} | {figures} | {chosen}, {best['depth']} |"
+
+
+def overlap(one: dict[str, Any], other: dict[str, Any]) -> float:
+    """Mean share of the ten first documents that both stacks have."""
+    shares = [len(set(docs) & set(other["top10"][key])) / max(1, len(docs)) for key, docs in one["top10"].items()]
+    return sum(shares) / len(shares)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpora", nargs="?", type=Path, default=Path("../shared/corpora"))
+    parser.add_argument("--elasticsearch-url", default="")
+    parser.add_argument("--questions", type=int, default=400)
+    parser.add_argument("--cache", type=Path, default=Path("build/vectors.sqlite"))
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", default="", help="one collection, by name")
+    options = parser.parse_args()
+    options.elasticsearch_url = options.elasticsearch_url or load_settings().elasticsearch_url
+    if not options.corpora.is_dir():
+        print(f"skipped: there are no test collections in {options.corpora}", file=sys.stderr)
+        return 0
+    print("| collection | stack | questions | bm25 | dense | rrf | minmax .5 | default | tuned | recall@10 | choice |")
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |")
+    kept: dict[str, Any] = {}
+    for name in [name for name in COLLECTIONS if options.only in ("", name)]:
+        for stack in ("embedded", "served"):
+            kept[f"{name}/{stack}"] = found = measure(options.corpora / name, stack, options)
+            print(row(name, stack, found), flush=True)
+        shared = overlap(kept[f"{name}/embedded"], kept[f"{name}/served"])
+        kept[f"{name}/overlap@10"] = round(shared, 3)
+        print(f"overlap@10 of {name}: {shared:.3f}", file=sys.stderr, flush=True)
+    if options.json:
+        small = {key: value for key, value in kept.items() if not isinstance(value, dict) or value.pop("top10")}
+        options.json.write_text(json.dumps(small, indent=1) + "\n", "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

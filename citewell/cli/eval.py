@@ -1,0 +1,244 @@
+"""`citewell eval` and `citewell tune`: how well your own judged questions are answered, and with which fusion best."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from citewell.cli.options import AsJson
+from citewell.cli.output import console, emit_json, show_line, table, waiting
+
+if TYPE_CHECKING:
+    from citewell.engine import Engine
+    from citewell.evaluate.collection import Collection
+    from citewell.evaluate.tune import Choice
+
+_SHOWN = ("nDCG@10", "R@10", "R@100", "P@1", "RR", "AP")
+Queries = Annotated[
+    Path | None, typer.Option("--queries", metavar="FILE", help="Questions: JSON lines, or id and text by tabs.")
+]
+Qrels = Annotated[
+    Path | None,
+    typer.Option("--qrels", metavar="FILE", help="Judgements: question, document and grade by tabs, or TREC's."),
+]
+Corpus = Annotated[
+    Path | None,
+    typer.Option(
+        "--corpus", metavar="DIR", help="A test collection (corpus, queries, qrels), loaded into an index of its own."
+    ),
+]
+Split = Annotated[str, typer.Option("--split", metavar="NAME", help="Judgements of the collection: qrels/NAME.tsv.")]
+Limit = Annotated[int, typer.Option("--limit", min=0, metavar="N", help="Only the first N judged questions; 0: all.")]
+
+group = typer.Typer(
+    name="eval",
+    help="Measure with your own judged questions: `citewell eval retrieval`.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+
+
+@group.command()
+def retrieval(
+    corpus: Corpus = None,
+    queries: Queries = None,
+    qrels: Qrels = None,
+    split: Split = "test",
+    mode: Annotated[
+        str,
+        typer.Option("--mode", metavar="A,B", help="Modes to compare: bm25, dense, hybrid, minmax, rrf, minmax:0.3."),
+    ] = "bm25,dense,hybrid",
+    limit: Limit = 0,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the report as JSON there.")] = None,
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", metavar="FILE", help="An earlier report to compare with.")
+    ] = None,
+    fail_below: Annotated[
+        float,
+        typer.Option("--fail-below", min=0, max=1, metavar="DELTA", help="Most that a figure may fall; then exit 1."),
+    ] = 0.01,
+    as_json: AsJson = False,
+) -> None:
+    """Say how well the right documents are found: figures as trec_eval's, with intervals and paired tests.
+
+    Examples:
+
+    ```
+    citewell eval retrieval --corpus examples/shop
+    citewell eval retrieval --queries questions.jsonl --qrels judgements.tsv --mode bm25,hybrid,rrf
+    citewell eval retrieval --corpus examples/shop --baseline last.json --fail-below 0.01
+    ```
+    """
+    from citewell.errors import Conflict
+    from citewell.evaluate.retrieval import fallen, report
+
+    before = _report_of(baseline) if baseline else None
+    with _judged(corpus, queries, qrels, split, limit) as (engine, collection), waiting("measuring"):
+        found = report(engine, collection, [name.strip() for name in mode.split(",") if name.strip()])
+    if out:
+        out.write_text(json.dumps(found, ensure_ascii=False, indent=2) + "\n", "utf-8")
+    if as_json:
+        emit_json(found)
+    else:
+        _show(found)
+    if before is not None and (lost := fallen(found, before, fail_below)):
+        raise Conflict(
+            f"figures fell by more than {fail_below:g} since {baseline}: {'; '.join(lost)}",
+            remedy="Look at what changed since the baseline; where the fall is meant, save a new one with --out.",
+        )
+
+
+def tune(
+    corpus: Corpus = None,
+    queries: Queries = None,
+    qrels: Qrels = None,
+    split: Split = "test",
+    limit: Limit = 0,
+    write: Annotated[
+        bool, typer.Option("--write/--no-write", help="Write sure gains to the settings file. [default: write]")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Find each language's fusion, weight and depth on judged questions, by cross-validation.
+
+    A choice is written to `citewell.toml` only where its gain is above zero throughout the 95 % interval.
+
+    Examples:
+
+    ```
+    citewell tune --queries questions.jsonl --qrels judgements.tsv
+    citewell tune --corpus examples/shop --no-write
+    ```
+    """
+    from citewell.config import Tuned, config_file
+    from citewell.evaluate.retrieval import fetch
+    from citewell.evaluate.tune import tune as choose
+    from citewell.settings_file import write_tuned
+
+    with _judged(corpus, queries, qrels, split, limit) as (engine, collection), waiting("tuning"):
+        legs = [item.legs for item in fetch(engine, collection)]
+        langs = sorted({item.lang for item in legs})
+        choices = [choose([item for item in legs if item.lang == lang], engine.plan(lang)) for lang in langs]
+    sure = {
+        c.lang: Tuned(
+            fusion=c.plan.fusion.method, alpha=c.plan.fusion.alpha, rrf_k=c.plan.fusion.rrf_k, depth=c.plan.depth
+        )
+        for c in choices
+        if c.sure
+    }
+    path = config_file() or Path("citewell.toml")
+    if write and sure:
+        write_tuned(path, sure)
+    if as_json:
+        emit_json({"choices": [_choice(c) for c in choices], "written": sorted(sure) if write else []})
+        return
+    _show_choices(choices)
+    if write and sure:
+        show_line("written", f"{', '.join(sorted(sure))} to {path}; restart the service to use it")
+    elif not sure:
+        show_line("kept", "no choice is surely better than the present settings")
+
+
+@contextlib.contextmanager
+def _judged(
+    corpus: Path | None, queries: Path | None, qrels: Path | None, split: str, limit: int
+) -> Iterator[tuple[Engine, Collection]]:
+    """The loaded engine and the judged questions; a collection's corpus is loaded into a folder that goes again."""
+    from citewell.cli.logs import for_a_person
+    from citewell.config import load_settings
+    from citewell.engine import build
+    from citewell.evaluate.collection import from_files, from_folder
+
+    if corpus is None and (queries is None or qrels is None):
+        raise typer.BadParameter("name --corpus, or both --queries and --qrels")
+    if queries is not None and qrels is not None:
+        collection = from_files(queries, qrels, limit=limit)
+    else:
+        assert corpus is not None
+        collection = from_folder(corpus, split, limit)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(for_a_person())
+        settings = load_settings()
+        if corpus is not None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="citewell-eval-"))
+            settings = load_settings(stack="embedded", data_dir=Path(folder), index_name="eval")
+        with waiting("loading"):
+            engine = stack.enter_context(build(settings, "ingest"))
+        if corpus is not None:
+            with waiting(f"loading the documents of {corpus}"):
+                _load(engine, corpus)
+        yield engine, collection
+
+
+def _load(engine: Engine, corpus: Path) -> None:
+    from citewell.errors import InvalidDocument
+
+    for outcome in engine.ingest([str(corpus)]):
+        if outcome.status == "failed":
+            raise InvalidDocument(f"{corpus}, {outcome.doc_id}: {outcome.reason}", remedy=outcome.remedy)
+
+
+def _report_of(file: Path) -> dict[str, Any]:
+    from citewell.errors import BadInput
+
+    try:
+        found: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        found["figures"].items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"{file} is no report: {error}", remedy="Save one with --out.") from None
+    return found
+
+
+def _show(found: dict[str, Any]) -> None:
+    screen = console()
+    built = table(screen, "mode", "language", ">questions", *(f">{name}" for name in _SHOWN), ">nDCG@10, 95 %")
+    for mode, langs in found["figures"].items():
+        for lang, figures in langs.items():
+            sure = figures["nDCG@10"]
+            cells = [f"{figures[name]['value']:.3f}" for name in _SHOWN]
+            built.add_row(mode, lang, str(figures["questions"]), *cells, f"{sure['low']:.3f} to {sure['high']:.3f}")
+    screen.print(built)
+    for name, gap in found["differences"].items():
+        screen.print(
+            f"{name}: {gap['value']:+.3f} nDCG@10 ({gap['low']:+.3f} to {gap['high']:+.3f}, p = {gap['p']:.4f})",
+            style="dim",
+        )
+    if found["unjudged"]:
+        screen.print(f"{found['unjudged']} questions without a relevant document were left out", style="dim")
+
+
+def _choice(choice: Choice) -> dict[str, Any]:
+    return {
+        "lang": choice.lang,
+        "questions": choice.questions,
+        "plan": choice.plan.fusion.describe() | {"depth": choice.plan.depth},
+        "present": round(choice.present, 4),
+        "validated": round(choice.validated, 4),
+        "gain": round(choice.gain, 4),
+        "low": round(choice.low, 4),
+        "high": round(choice.high, 4),
+        "sure": choice.sure,
+        "alone": {leg: round(value, 4) for leg, value in choice.alone.items()},
+    }
+
+
+def _show_choices(choices: list[Choice]) -> None:
+    screen = console()
+    built = table(screen, "language", ">questions", ">bm25", ">dense", ">now", ">tuned", ">gain, 95 %", "choice")
+    for c in choices:
+        words = " ".join(f"{name} {value}" for name, value in c.plan.fusion.describe().items())
+        built.add_row(
+            c.lang,
+            str(c.questions),
+            *(f"{value:.3f}" for value in (c.alone["bm25"], c.alone["dense"], c.present, c.validated)),
+            f"{c.low:+.3f} to {c.high:+.3f}",
+            f"{words} depth {c.plan.depth}",
+        )
+    screen.print(built)
+    screen.print("nDCG@10; `tuned` is cross-validated: no question judged a choice that it helped to make", style="dim")
