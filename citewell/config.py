@@ -65,6 +65,9 @@ class Settings(BaseSettings):
     embedder: str = Field(
         "packaged", description="`packaged` (all-MiniLM-L6-v2 from pip), or a sentence-transformers model or folder."
     )
+    embedder_languages: tuple[str, ...] = Field(
+        (), description="Languages that the embedder speaks; empty believes its model card, or takes it for all."
+    )
     device: str = Field("auto", description="Where models run: auto, cpu, cuda, cuda:1, mps.")
     embed_batch: int = Field(
         0, ge=0, le=4096, description="Texts in one batch of the embedder; 0 is 16 on a CPU and 128 on a GPU."

@@ -34,6 +34,9 @@ def search(
     mode: ModeOption = "hybrid",
     filters: Filter = None,
     lang: Lang = "",
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show what each leg added to each passage's rank.")
+    ] = False,
     url: Url = None,
     key: Key = None,
     as_json: AsJson = False,
@@ -46,6 +49,7 @@ def search(
     citewell search 'how long do I have to return something' --k 10
     citewell search 'garantía' --mode bm25 --filter lang=es
     citewell search 'delivery' --filter metadata.section=delivery --json
+    citewell search 'how long is the warranty' --explain
     ```
     """
     asked = question_of(question, k, mode, filters, lang)
@@ -57,6 +61,8 @@ def search(
         emit_json(evidence.to_dict())
     else:
         _show(evidence)
+        if explain:
+            _explain(evidence)
 
 
 def _show(evidence: Evidence) -> None:
@@ -73,6 +79,22 @@ def _show(evidence: Evidence) -> None:
     screen.print(
         f"legs: rank and score; fusion: {method}; language: {evidence.lang or '-'}; {total:.0f} ms", style="dim"
     )
+
+
+def _explain(evidence: Evidence) -> None:
+    """How each fused score came about, and everything that was in force."""
+    screen = console()
+    for hit in evidence.hits:
+        parts = " + ".join(
+            f"{leg} {rank.part:.4f} (rank {rank.rank}, score {rank.score:.3f})" for leg, rank in hit.legs.items()
+        )
+        screen.print(f"{hit.rank}. {clean(hit.passage.id)}: {hit.fused:.4f} = {parts}", soft_wrap=True)
+    fusion = ", ".join(f"{name} {value}" for name, value in evidence.fusion.items())
+    screen.print(f"fusion: {fusion}; each leg ranked {evidence.depth}", soft_wrap=True)
+    if evidence.filters:
+        asked = evidence.filters.model_dump_json(exclude_defaults=True, exclude_none=True)
+        screen.print(f"filters, in both legs: {clean(asked)}", soft_wrap=True)
+    screen.print(f"index {evidence.index_version}, embedder {evidence.embedder}", soft_wrap=True)
 
 
 def _leg(hit: Hit, name: str) -> str:

@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import yaml
 
 from citewell.config import Settings, stay_offline
 from citewell.errors import EmbedderUnavailable, MissingDependency
+from citewell.language import normalize
 from citewell.ports import EmbedderCard, Vectors
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 PACKAGED = "packaged"
-# What a model was trained on, where its card says so; others are taken to speak every language.
-_LANGUAGES = {PACKAGED: ("en",)}
+# The packaged model was trained on English alone; its folder has no card that says so.
+_PACKAGED_LANGUAGES = ("en",)
+_CARD_FRONT = re.compile(r"---\r?\n(.*?)\r?\n---", re.DOTALL)
 _HASH_BLOCK = 1 << 20
 # Larger batches leave a CPU's caches: 64 texts at once are a fifth slower than 16 (docs/performance.md).
 _CPU_BATCH = 16
@@ -43,6 +47,20 @@ def weights_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def card_languages(folder: Path) -> tuple[str, ...]:
+    """The languages that a model's card (README.md) declares in its front matter; () where it names none or many."""
+    try:
+        front = _CARD_FRONT.match((folder / "README.md").read_text("utf-8", errors="replace"))
+        declared = (yaml.safe_load(front.group(1)) or {}).get("language") if front else None
+    except (OSError, yaml.YAMLError, AttributeError):  # no card, or none that can be read: it declares nothing
+        return ()
+    codes = [declared] if isinstance(declared, str) else declared if isinstance(declared, list) else []
+    if "multilingual" in codes:
+        return ()
+    # YAML reads `no`, Norwegian's code, as a boolean.
+    return tuple(normalize("no" if code is False else str(code)) for code in codes)
+
+
 class SentenceTransformerEmbedder:
     """A sentence-transformers model by folder, by hub name (looked for in the local cache alone), or `packaged`.
 
@@ -53,6 +71,7 @@ class SentenceTransformerEmbedder:
         self._name = settings.embedder
         self._device = settings.device
         self._batch = settings.embed_batch
+        self._languages = settings.embedder_languages
         self._model: SentenceTransformer | None = None
         self._card: EmbedderCard | None = None
         self._lock = threading.Lock()
@@ -103,8 +122,11 @@ class SentenceTransformerEmbedder:
             dimension=int(dimension or 0),
             max_tokens=int(model.max_seq_length or 512),
             tokenizer=model.tokenizer.backend_tokenizer.to_str(),
-            languages=_LANGUAGES.get(self._name, ()),
+            languages=self._languages or self._declared(folder),
         )
+
+    def _declared(self, folder: Path) -> tuple[str, ...]:
+        return _PACKAGED_LANGUAGES if self._name == PACKAGED else card_languages(folder)
 
     def close(self) -> None:
         self._model = None
@@ -116,6 +138,7 @@ class SentenceTransformerEmbedder:
             "weights": card.weights[:12],
             "dimension": card.dimension,
             "max_tokens": card.max_tokens,
+            "languages": list(card.languages) or "all",
         }
 
     def describe(self) -> EmbedderCard:

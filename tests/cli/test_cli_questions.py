@@ -61,6 +61,19 @@ def test_search_shows_both_legs_beside_the_fused_list(shop: Terminal) -> None:
     assert all(cell_len(line) <= 100 for line in text.splitlines())
 
 
+def test_search_explains_every_part_of_a_rank(shop: Terminal) -> None:
+    words = ("search", "how long do I have to return something", "--k", "3", "--filter", "lang=en")
+    found = shop.json(*words)
+    text = shop.run(*words, "--explain").stdout
+    for hit in found["hits"]:
+        assert sum(leg["part"] for leg in hit["legs"].values()) == pytest.approx(hit["fused"])
+        assert f"{hit['rank']}. {hit['passage']['id']}: {hit['fused']:.4f} = " in text
+        assert all(f"{leg['part']:.4f} (rank {leg['rank']}, " in text for leg in hit["legs"].values())
+    assert "fusion: method minmax, alpha 0.5, source settings; each leg ranked 100" in text
+    assert 'filters, in both legs: {"lang":["en"]}' in text
+    assert found["index_version"] in text
+
+
 @pytest.mark.parametrize(("mode", "legs"), [("bm25", {"bm25"}), ("dense", {"dense"})])
 def test_search_with_one_leg(shop: Terminal, mode: str, legs: set[str]) -> None:
     found = shop.json("search", "delivery to the islands", "--mode", mode)
