@@ -213,5 +213,6 @@ class TestWords:
 
     def test_words_stand_as_they_are(self) -> None:
         assert words.words("The MAX_retries of os.path") == "the max retries of os path"
-        assert words.question_words("the parcel", "en") == "parcel"
+        assert words.question_words("the parcel", "en") == "the parcel"
+        assert words.question_words("the of", "en") == ""
         assert words.question_words("the parcel", "") == "the parcel"

@@ -52,9 +52,8 @@ def words(text: str) -> str:
 
 
 def question_words(text: str, lang: str) -> str:
-    """`words` without those that any sentence has."""
-    stop = stop_words(lang)
-    return " ".join(token for token in _pieces(text) if token not in stop)
+    """The `words` of a question; "" for one that `stems` finds no topic in. Its small words help to rank."""
+    return words(text) if stems(text, lang) else ""
 
 
 def stems(text: str, lang: str) -> str:
