@@ -71,7 +71,7 @@ def measure(folder: Path, stack: str, options: argparse.Namespace) -> dict[str, 
         finally:
             if stack == "served":
                 with Elasticsearch(options.elasticsearch_url) as client:
-                    client.indices.delete(index=f"{name}-*", ignore_unavailable=True, expand_wildcards="all")
+                    client.indices.delete(index=[f"{name}-000001", f"{name}-000001-documents"], ignore_unavailable=True)
     return found
 
 

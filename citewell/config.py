@@ -95,6 +95,11 @@ class Settings(BaseSettings):
     tuned: dict[str, Tuned] = Field(
         default_factory=dict, description="Fusion, alpha and depth by language, as `citewell tune` writes them."
     )
+    reranker: str = Field("", description="Cross-encoder, by folder or name, that orders the best passages anew.")
+    rerank_depth: int = Field(30, ge=1, le=1000, description="Passages that the reranker reads.")
+    rerank_budget_ms: int = Field(
+        1000, ge=1, le=600_000, description="Milliseconds for the reranker; out of time, the fused order stands."
+    )
     generator: str = Field("extractive", description="Generator of answers: extractive or transformers.")
     transformers_model: str = Field("", description="Model name or folder of the `transformers` generator.")
     max_new_tokens: int = Field(256, ge=1, le=8192, description="Longest answer of a language model, in its tokens.")

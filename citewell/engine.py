@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -27,7 +28,7 @@ from citewell.fuse import Fusion
 from citewell.ingest.pipeline import Pipeline
 from citewell.ingest.sources import Item, Limits, read_sources
 from citewell.language import ASKED
-from citewell.ports import Answers, Embedder, Generator, Index, JobQueue, Legs
+from citewell.ports import Answers, Embedder, Generator, Index, JobQueue, Legs, Reranker
 from citewell.records import (
     Answer,
     Event,
@@ -39,7 +40,7 @@ from citewell.records import (
     Outcome,
     Question,
 )
-from citewell.retrieve import Plan, Retriever
+from citewell.retrieve import Plan, Reranking, Retriever
 from citewell.run import Runner, RunResult
 from citewell.split import Splitter
 
@@ -47,6 +48,15 @@ Role = Literal["all", "api", "worker", "ingest"]
 _DELETE_BATCH = 500
 # A running answer may end by itself for this long; then it is queued again for the next process.
 _CLOSE_GRACE_S = 1.0
+
+
+@dataclass(frozen=True)
+class Models:
+    """What of an engine computes: `reranker` None leaves the fused order as it is."""
+
+    embedder: Embedder
+    generators: Mapping[str, Generator]
+    reranker: Reranker | None = None
 
 
 class Engine:
@@ -57,19 +67,19 @@ class Engine:
         settings: Settings,
         role: Role,
         *,
-        embedder: Embedder,
+        models: Models,
         open_index: Callable[[Fingerprint], Index],
         store: Answers,
-        generators: Mapping[str, Generator],
         make_queue: Callable[[Engine], JobQueue],
     ) -> None:
         self.settings = settings
         self.role = role
-        self.embedder = embedder
+        self.embedder = models.embedder
+        self.reranker = models.reranker
         self.store = store
-        self.generators = generators
+        self.generators = models.generators
         owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
-        self.runner = Runner(store, generators, cite, owner=owner, lease_seconds=settings.lease_seconds)
+        self.runner = Runner(store, models.generators, cite, owner=owner, lease_seconds=settings.lease_seconds)
         self.queue = make_queue(self)
         self._open_index = open_index
         self._index: Index | None = None
@@ -84,6 +94,8 @@ class Engine:
         role raises, and so does an index that was made with another embedder.
         """
         self.embedder.load()
+        if self.reranker is not None and self.role != "worker":
+            self.reranker.load()
         if self.role in ("all", "worker"):
             self._default_generator().load()
         parts: list[Callable[[], object]] = []
@@ -111,6 +123,8 @@ class Engine:
             self._index.close()
             self._index = None
         self.store.close()
+        if self.reranker is not None:
+            self.reranker.close()
         self.embedder.close()
 
     def __enter__(self) -> Engine:
@@ -235,6 +249,8 @@ class Engine:
     def check(self) -> dict[str, dict[str, Any]]:
         """Every backend of the role with `ok` and its own information, or the reason and remedy why it is not."""
         parts: dict[str, Callable[[], dict[str, Any]]] = {"embedder": self.embedder.info}
+        if self.reranker is not None:
+            parts["reranker"] = self.reranker.info
         if self.role != "worker":
             parts["index"] = lambda: self._use_index().info()
         if self.role != "ingest":
@@ -267,7 +283,17 @@ class Engine:
             return self._index
 
     def _retriever(self) -> Retriever:
-        return Retriever(self._use_index(), self.embedder, plan=self.plan, question_limit=self.settings.question_limit)
+        settings = self.settings
+        reranking = None
+        if self.reranker is not None:
+            reranking = Reranking(self.reranker, settings.rerank_depth, settings.rerank_budget_ms / 1e3)
+        return Retriever(
+            self._use_index(),
+            self.embedder,
+            plan=self.plan,
+            question_limit=settings.question_limit,
+            reranking=reranking,
+        )
 
     def plan(self, lang: str) -> Plan:
         """How questions in a language are searched: as tuned, else by BM25 alone where the embedder is of no use."""
@@ -309,6 +335,7 @@ def build(settings: Settings, role: Role = "all") -> Engine:
     from citewell.embed.sentence import SentenceTransformerEmbedder
     from citewell.generate.extractive import ExtractiveGenerator
     from citewell.generate.transformers import TransformersGenerator
+    from citewell.rerank import CrossEncoderReranker
 
     model = SentenceTransformerEmbedder(settings)
     file = settings.data_dir / "embeddings.sqlite" if settings.embed_cache else None
@@ -317,6 +344,8 @@ def build(settings: Settings, role: Role = "all") -> Engine:
     generators: dict[str, Generator] = {"extractive": ExtractiveGenerator(model)}
     if settings.transformers_model:
         generators["transformers"] = TransformersGenerator(settings)
+    reranker = CrossEncoderReranker(settings) if settings.reranker and role != "worker" else None
+    models = Models(embedder, generators, reranker)
     if settings.stack == "served":
         from citewell.answers.redis import RedisAnswers
         from citewell.index.elastic import ElasticIndex
@@ -325,10 +354,9 @@ def build(settings: Settings, role: Role = "all") -> Engine:
         return Engine(
             settings,
             role,
-            embedder=embedder,
+            models=models,
             open_index=lambda fingerprint: ElasticIndex(settings, fingerprint),
             store=RedisAnswers(settings),
-            generators=generators,
             make_queue=lambda _: CeleryQueue(settings, tuple(generators)),
         )
     from citewell.answers.sqlite import SqliteAnswers
@@ -339,9 +367,8 @@ def build(settings: Settings, role: Role = "all") -> Engine:
     return Engine(
         settings,
         "ingest" if role == "ingest" else "all",
-        embedder=embedder,
+        models=models,
         open_index=lambda fingerprint: LanceIndex(settings, fingerprint),
         store=store,
-        generators=generators,
         make_queue=lambda engine: InlineQueue(engine.run, store.due, threads=settings.workers),
     )

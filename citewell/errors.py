@@ -23,7 +23,8 @@
     │   ├── StoreUnavailable            503 store_unavailable
     │   ├── QueueUnavailable            503 queue_unavailable
     │   ├── ServiceUnavailable          503 service_unavailable
-    │   └── EmbedderUnavailable         503 embedder_unavailable
+    │   ├── EmbedderUnavailable         503 embedder_unavailable
+    │   └── RerankerUnavailable         503 reranker_unavailable
     └── GenerationFailed                502 generation_failed
 
 An error says what happened, to what, and what to do: `message` holds the first two, `remedy` the third.
@@ -165,6 +166,14 @@ class ServiceUnavailable(Unavailable):
 
 class EmbedderUnavailable(Unavailable):
     code = "embedder_unavailable"
+
+
+class RerankerUnavailable(Unavailable):
+    code = "reranker_unavailable"
+    default_remedy = (
+        "Give `reranker` the folder or name of a cross-encoder with one label. Models are not downloaded unless "
+        "HF_HUB_OFFLINE=0 is set."
+    )
 
 
 class GenerationFailed(CitewellError):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from citewell import language
+from citewell.embed import passage_input
 from citewell.errors import InvalidQuestion
 from citewell.fuse import Fusion, fuse
-from citewell.ports import Embedder, Index, Legs, LegsQuery
+from citewell.ports import Embedder, Index, Legs, LegsQuery, Reranker
 from citewell.records import Evidence, Hit, LegRank, Question
 
 
@@ -21,10 +23,42 @@ class Plan:
     depth: int
 
 
+@dataclass(frozen=True)
+class Reranking:
+    """Who orders the first `depth` passages anew, and how long it may take."""
+
+    reranker: Reranker
+    depth: int
+    budget_s: float
+
+    def apply(self, question: str, hits: list[Hit]) -> tuple[list[Hit], dict[str, Any]]:
+        """The hits in the reranker's order, and its record. Out of time, their order stays as it is."""
+        read = hits[: self.depth]
+        result = self.reranker.rerank(question, [passage_input(hit.passage) for hit in read], self.budget_s)
+        scored = [hit.model_copy(update={"rerank": score}) for hit, score in zip(read, result.scores, strict=False)]
+        record = {"model": self.reranker.info()["name"], "scored": len(scored), "stopped": result.stopped}
+        if result.stopped:
+            return scored + hits[len(scored) :], record
+        best = sorted(scored, key=lambda hit: (-(hit.rerank or 0.0), hit.fused_rank))
+        ordered = [hit.model_copy(update={"score": hit.rerank}) for hit in best]
+        # What it did not read follows what it read, and its scores say so: below 0, in fused order.
+        rest = [hit.model_copy(update={"score": -float(hit.fused_rank)}) for hit in hits[self.depth :]]
+        return [hit.model_copy(update={"rank": n}) for n, hit in enumerate(ordered + rest, start=1)], record
+
+
 class Retriever:
     """Holds no state of its own; safe to share between threads when its parts are. `plan` knows each language's way."""
 
-    def __init__(self, index: Index, embedder: Embedder, *, plan: Callable[[str], Plan], question_limit: int) -> None:
+    def __init__(
+        self,
+        index: Index,
+        embedder: Embedder,
+        *,
+        plan: Callable[[str], Plan],
+        question_limit: int,
+        reranking: Reranking | None = None,
+    ) -> None:
+        self._reranking = reranking
         self._index = index
         self._embedder = embedder
         self._plan = plan
@@ -78,11 +112,18 @@ class Retriever:
         plan = self.plan(question)
         legs, timings = self.legs(question, plan)
         fusing = time.perf_counter()
-        hits = ranked(legs, plan.fusion)[: question.k]
-        ended = time.perf_counter()
-        timings |= {"fuse": (ended - fusing) * 1e3, "retrieve": (ended - started) * 1e3}
+        hits = ranked(legs, plan.fusion)
+        reranking = time.perf_counter()
+        timings["fuse"] = (reranking - fusing) * 1e3
+        record: dict[str, Any] = {}
+        # One leg that was asked for by name is shown as it ranks.
+        if self._reranking is not None and question.mode == "hybrid" and hits:
+            hits, record = self._reranking.apply(question.text, hits)
+            timings["rerank"] = (time.perf_counter() - reranking) * 1e3
+        timings["retrieve"] = (time.perf_counter() - started) * 1e3
         return Evidence(
-            hits=tuple(hits),
+            hits=tuple(hits[: question.k]),
+            rerank=record,
             mode=question.mode,
             fusion=plan.fusion.describe(),
             depth=plan.depth,

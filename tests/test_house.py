@@ -24,7 +24,7 @@ LAYERS = (
     ("citewell.language", "citewell.text", "citewell.parse", "citewell.split", "citewell.fuse", "citewell.prompt",
      "citewell.cite", "citewell.index.queries", "citewell.index.analysis", "citewell.index.filters",
      "citewell.index.ranges", "citewell.index.words", "citewell.answers.moves"),
-    ("citewell.embed", "citewell.index", "citewell.generate", "citewell.answers", "citewell.jobs",
+    ("citewell.embed", "citewell.index", "citewell.rerank", "citewell.generate", "citewell.answers", "citewell.jobs",
      "citewell.es_mappings"),
     ("citewell.retrieve", "citewell.run", "citewell.ingest"),
     ("citewell.engine", "citewell.client"),
@@ -92,7 +92,8 @@ def test_pure_modules_reach_for_nothing_outside(file: Path) -> None:
 
 CONCRETE = {
     "RedisAnswers", "SqliteAnswers", "ElasticIndex", "LanceIndex", "InlineQueue", "CeleryQueue",
-    "CachedEmbedder", "SentenceTransformerEmbedder", "ExtractiveGenerator", "TransformersGenerator",
+    "CachedEmbedder", "CrossEncoderReranker", "SentenceTransformerEmbedder", "ExtractiveGenerator",
+    "TransformersGenerator",
 }  # fmt: skip
 
 

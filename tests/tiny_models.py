@@ -104,6 +104,26 @@ def build_seq2seq(folder: Path) -> Path:
     return folder
 
 
+def build_cross_encoder(folder: Path) -> Path:
+    """A one-layer BERT with one label and weights from a seed: its scores differ by text, the same each time."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer()
+    model = BertForSequenceClassification(
+        BertConfig(
+            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=1,
+            num_attention_heads=2, max_position_embeddings=512, pad_token_id=0, initializer_range=0.5,
+            id2label={0: "relevance"}, label2id={"relevance": 0},
+        )
+    )  # fmt: skip
+    tokenizer.model_max_length = 512
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def _train(model: Any, losses: Any) -> None:
     import torch
 

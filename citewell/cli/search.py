@@ -88,13 +88,20 @@ def _explain(evidence: Evidence) -> None:
         parts = " + ".join(
             f"{leg} {rank.part:.4f} (rank {rank.rank}, score {rank.score:.3f})" for leg, rank in hit.legs.items()
         )
-        screen.print(f"{hit.rank}. {clean(hit.passage.id)}: {hit.fused:.4f} = {parts}", soft_wrap=True)
+        screen.print(f"{hit.rank}. {clean(hit.passage.id)}: {hit.fused:.4f} = {parts}{_reranked(hit)}", soft_wrap=True)
     fusion = ", ".join(f"{name} {value}" for name, value in evidence.fusion.items())
     screen.print(f"fusion: {fusion}; each leg ranked {evidence.depth}", soft_wrap=True)
+    if evidence.rerank:
+        told = ", ".join(f"{name} {value}" for name, value in evidence.rerank.items() if value != "")
+        screen.print(f"reranker: {clean(told)}", soft_wrap=True)
     if evidence.filters:
         asked = evidence.filters.model_dump_json(exclude_defaults=True, exclude_none=True)
         screen.print(f"filters, in both legs: {clean(asked)}", soft_wrap=True)
     screen.print(f"index {evidence.index_version}, embedder {evidence.embedder}", soft_wrap=True)
+
+
+def _reranked(hit: Hit) -> str:
+    return "" if hit.rerank is None else f"; reranker {hit.rerank:.4f}"
 
 
 def _leg(hit: Hit, name: str) -> str:

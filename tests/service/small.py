@@ -8,7 +8,7 @@ from werkzeug.test import TestResponse
 
 from citewell.answers.sqlite import SqliteAnswers
 from citewell.config import Settings, Tuned
-from citewell.engine import Engine
+from citewell.engine import Engine, Models
 from citewell.generate.extractive import ExtractiveGenerator
 from citewell.index.lance import LanceIndex
 from citewell.jobs import InlineQueue
@@ -35,10 +35,9 @@ def small_engine(settings: Settings) -> Engine:
     return Engine(
         settings,
         "all",
-        embedder=embedder,
+        models=Models(embedder, {"extractive": ExtractiveGenerator(embedder), "scripted": ScriptedGenerator()}),
         open_index=lambda fingerprint: LanceIndex(settings, fingerprint),
         store=store,
-        generators={"extractive": ExtractiveGenerator(embedder), "scripted": ScriptedGenerator()},
         make_queue=lambda engine: InlineQueue(engine.run, store.due, threads=settings.workers),
     )
 

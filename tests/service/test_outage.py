@@ -11,7 +11,7 @@ import httpx
 from citewell.answers.redis import RedisAnswers
 from citewell.client import Client
 from citewell.config import Settings
-from citewell.engine import Engine, Role
+from citewell.engine import Engine, Models, Role
 from citewell.generate.extractive import ExtractiveGenerator
 from citewell.index.elastic import ElasticIndex
 from citewell.jobs import CeleryQueue
@@ -29,10 +29,9 @@ def served_engine(settings: Settings, role: Role) -> Engine:
     return Engine(
         settings,
         role,
-        embedder=embedder,
+        models=Models(embedder, {"extractive": ExtractiveGenerator(embedder)}),
         open_index=lambda fingerprint: ElasticIndex(settings, fingerprint),
         store=RedisAnswers(settings),
-        generators={"extractive": ExtractiveGenerator(embedder)},
         make_queue=lambda _: CeleryQueue(settings, ("extractive",)),
     )
 
