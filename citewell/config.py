@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import json
 import os
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from citewell.errors import ConfigError
 from citewell.records import FusionMethod, VectorIndex
@@ -63,9 +64,16 @@ class Settings(BaseSettings):
     elasticsearch_timeout: float = Field(30.0, gt=0, le=600, description="Seconds for one request to Elasticsearch.")
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="Address of Redis: answers, leases, queue.")
     embedder: str = Field(
-        "packaged", description="`packaged` (all-MiniLM-L6-v2 from pip), or a sentence-transformers model or folder."
+        "packaged",
+        description="`packaged` (MiniLM from pip), a sentence-transformers model, `dpr:Q,P` or `openai:MODEL`.",
     )
-    embedder_languages: tuple[str, ...] = Field(
+    embedder_url: str = Field("", description="Address behind which `openai:MODEL` finds `/embeddings`.")
+    embedder_api_key: SecretStr = Field(SecretStr(""), description="Key of that endpoint, when it wants one.")
+    embedder_timeout: float = Field(30.0, gt=0, le=600, description="Seconds for one request to that endpoint.")
+    embedder_max_tokens: int = Field(512, ge=16, le=100_000, description="Longest text that endpoint's model reads.")
+    embedder_query_prefix: str = Field("", description="What that endpoint's model wants before a question.")
+    embedder_passage_prefix: str = Field("", description="What that endpoint's model wants before a passage.")
+    embedder_languages: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Languages that the embedder speaks; empty believes its model card, or takes it for all."
     )
     device: str = Field("auto", description="Where models run: auto, cpu, cuda, cuda:1, mps.")
@@ -78,7 +86,7 @@ class Settings(BaseSettings):
     )
     passage_tokens: int = Field(200, ge=16, le=8192, description="Longest passage in the embedder's tokens.")
     passage_overlap: int = Field(0, ge=0, le=4096, description="Tokens that neighbouring passages share.")
-    languages: tuple[str, ...] = Field(
+    languages: Annotated[tuple[str, ...], NoDecode] = Field(
         INDEXED,
         description="Languages that the index cuts into words by rules of their own; fewer make it smaller.",
     )
@@ -103,7 +111,10 @@ class Settings(BaseSettings):
     generator: str = Field("extractive", description="Generator of answers: extractive or transformers.")
     transformers_model: str = Field("", description="Model name or folder of the `transformers` generator.")
     max_new_tokens: int = Field(256, ge=1, le=8192, description="Longest answer of a language model, in its tokens.")
-    evidence_tokens: int = Field(1500, ge=64, le=200_000, description="Budget of a prompt's evidence, in tokens.")
+    evidence_tokens: int = Field(1500, ge=64, le=200_000, description="Budget of an answer's evidence, in tokens.")
+    evidence_per_document: int = Field(
+        0, ge=0, le=1000, description="Passages of one document that become evidence; 0 is any number."
+    )
     question_limit: int = Field(2000, ge=1, le=100_000, description="Longest question, in characters.")
     document_limit: int = Field(5_000_000, ge=1000, description="Longest document text, in characters.")
     file_limit: int = Field(200_000_000, ge=1000, description="Largest single document file, in bytes.")
@@ -117,6 +128,16 @@ class Settings(BaseSettings):
     threads: int = Field(32, ge=1, le=1024, description="Requests that one service process serves at a time.")
     api_key: SecretStr = Field(SecretStr(""), description="Key of the HTTP API; must be set off loopback addresses.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+
+    @field_validator("languages", "embedder_languages", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """In the environment a list is `en,es`, or JSON."""
+        if not isinstance(value, str):
+            return value
+        if value.lstrip().startswith("["):
+            return json.loads(value)
+        return tuple(code for part in value.split(",") if (code := part.strip()))
 
     @field_validator("elasticsearch_url")
     @classmethod

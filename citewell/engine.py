@@ -24,6 +24,7 @@ from citewell import __version__
 from citewell.cite import cite
 from citewell.config import Settings
 from citewell.errors import CitewellError, ConfigError, Unavailable, UnknownDocument, UnknownGenerator
+from citewell.evidence import Bounds
 from citewell.fuse import Fusion
 from citewell.ingest.pipeline import Pipeline
 from citewell.ingest.sources import Item, Limits, read_sources
@@ -189,7 +190,7 @@ class Engine:
         question = retriever.check(question)
         job = Job(
             answer_id=uuid.uuid4().hex,
-            evidence=retriever.search(question),
+            evidence=retriever.gather(question),
             question=question,
             generator=name,
             max_attempts=self.settings.max_attempts,
@@ -264,6 +265,7 @@ class Engine:
             embedder=card.name,
             weights=card.weights,
             dimension=card.dimension,
+            similarity=card.similarity,
             normalized=card.normalized,
             splitter=self._splitter.name,
             languages=self.settings.languages,
@@ -292,6 +294,7 @@ class Engine:
             self.embedder,
             plan=self.plan,
             question_limit=settings.question_limit,
+            bounds=Bounds(settings.evidence_tokens, settings.evidence_per_document),
             reranking=reranking,
         )
 
@@ -332,12 +335,11 @@ def _checked(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 def build(settings: Settings, role: Role = "all") -> Engine:
     """An engine of the configured stack, not yet loaded. On the embedded stack every role but `ingest` is `all`."""
     from citewell.embed.cache import CachedEmbedder
-    from citewell.embed.sentence import SentenceTransformerEmbedder
     from citewell.generate.extractive import ExtractiveGenerator
     from citewell.generate.transformers import TransformersGenerator
     from citewell.rerank import CrossEncoderReranker
 
-    model = SentenceTransformerEmbedder(settings)
+    model = _embedder(settings)
     file = settings.data_dir / "embeddings.sqlite" if settings.embed_cache else None
     embedder = CachedEmbedder(model, file=file, questions=settings.query_cache)
     # Sentences of evidence come once: they would only push questions and passages out.
@@ -372,3 +374,19 @@ def build(settings: Settings, role: Role = "all") -> Engine:
         store=store,
         make_queue=lambda engine: InlineQueue(engine.run, store.due, threads=settings.workers),
     )
+
+
+def _embedder(settings: Settings) -> Embedder:
+    """The embedder that the setting of this name means."""
+    kind = settings.embedder.partition(":")[0] if ":" in settings.embedder else ""
+    if kind == "openai":
+        from citewell.embed.endpoint import EndpointEmbedder
+
+        return EndpointEmbedder(settings)
+    if kind == "dpr":
+        from citewell.embed.pair import PairEmbedder
+
+        return PairEmbedder(settings)
+    from citewell.embed.sentence import SentenceTransformerEmbedder
+
+    return SentenceTransformerEmbedder(settings)

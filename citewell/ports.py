@@ -27,6 +27,7 @@ from citewell.records import (
     Leg,
     Passage,
     Piece,
+    Similarity,
 )
 
 Vectors = npt.NDArray[np.float32]
@@ -56,9 +57,11 @@ class Embedder(Backend, Protocol):
 
 @dataclass(frozen=True)
 class EmbedderCard:
-    """What an embedder is; `max_tokens` is the longest input it reads, `tokenizer` a `tokenizers` JSON string.
+    """What an embedder is.
 
-    `languages` are the ISO 639-1 codes it was made for; empty means that it does not say, and is taken for all.
+    `max_tokens` is the longest input it reads; `tokenizer` a `tokenizers` JSON string, empty when nobody knows it;
+    `similarity` how its vectors are compared. `languages` are the ISO 639-1 codes it was made for; empty means that
+    it does not say, and is taken for all.
     """
 
     name: str
@@ -68,6 +71,7 @@ class EmbedderCard:
     tokenizer: str
     normalized: bool = True
     languages: tuple[str, ...] = ()
+    similarity: Similarity = "cosine"
 
     def speaks(self, lang: str) -> bool:
         return not self.languages or lang in self.languages

@@ -24,6 +24,7 @@ Mode = Literal["hybrid", "bm25", "dense"]
 Leg = Literal["bm25", "dense"]
 FilterValue = str | int | float | bool
 FusionMethod = Literal["minmax", "rrf", "bm25", "dense"]
+Similarity = Literal["cosine", "dot"]
 VectorIndex = Literal["int8_hnsw", "bbq_hnsw", "flat"]
 
 
@@ -138,7 +139,7 @@ class Question(Record):
 
 
 class LegRank(Record):
-    """Where one leg ranked a passage: `rank` from 1, `score` in the leg's own unit (BM25, or cosine in [-1, 1]).
+    """Where one leg ranked a passage: `rank` from 1, `score` in the leg's own unit (BM25; cosine or dot product).
 
     `part` is what the leg added to the fused score.
     """
@@ -356,7 +357,7 @@ class Fingerprint(Record):
     embedder: str
     weights: str
     dimension: int
-    similarity: Literal["cosine", "dot", "l2"] = "cosine"
+    similarity: Similarity = "cosine"
     normalized: bool = True
     splitter: str = ""
     languages: tuple[str, ...] = ()

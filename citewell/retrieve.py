@@ -1,4 +1,4 @@
-"""Question to ranked passages: embed, both legs in one round trip, fuse, rerank."""
+"""Question to evidence: embed, both legs in one round trip, fuse, rerank, build."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from citewell import language
 from citewell.embed import passage_input
 from citewell.errors import InvalidQuestion
+from citewell.evidence import Bounds, build
 from citewell.fuse import Fusion, fuse
 from citewell.ports import Embedder, Index, Legs, LegsQuery, Reranker
 from citewell.records import Evidence, Hit, LegRank, Question
@@ -56,8 +57,10 @@ class Retriever:
         *,
         plan: Callable[[str], Plan],
         question_limit: int,
+        bounds: Bounds,
         reranking: Reranking | None = None,
     ) -> None:
+        self._bounds = bounds
         self._reranking = reranking
         self._index = index
         self._embedder = embedder
@@ -106,9 +109,21 @@ class Retriever:
         return legs, {"embed": (embedded - started) * 1e3, "legs": (searched - embedded) * 1e3}
 
     def search(self, question: Question) -> Evidence:
-        """The best `question.k` passages, with everything that ranked them."""
+        """The best `question.k` passages as they rank, with everything that ranked them."""
+        found = self._ranked(self.check(question))
+        return found.model_copy(update={"hits": found.hits[: question.k]})
+
+    def gather(self, question: Question) -> Evidence:
+        """The evidence for an answer: at most `question.k` spans, built of the ranking by `citewell.evidence`."""
+        found = self._ranked(self.check(question))
         started = time.perf_counter()
-        question = self.check(question)
+        hits, record = build(found.hits, question.k, self._bounds)
+        timings = found.timings_ms | {"build": round((time.perf_counter() - started) * 1e3, 3)}
+        return found.model_copy(update={"hits": hits, "building": record, "timings_ms": timings})
+
+    def _ranked(self, question: Question) -> Evidence:
+        """All that the legs found for a checked question, in order."""
+        started = time.perf_counter()
         plan = self.plan(question)
         legs, timings = self.legs(question, plan)
         fusing = time.perf_counter()
@@ -122,7 +137,7 @@ class Retriever:
             timings["rerank"] = (time.perf_counter() - reranking) * 1e3
         timings["retrieve"] = (time.perf_counter() - started) * 1e3
         return Evidence(
-            hits=tuple(hits[: question.k]),
+            hits=tuple(hits),
             rerank=record,
             mode=question.mode,
             fusion=plan.fusion.describe(),

@@ -10,6 +10,7 @@ syllable, and passages of one sentence. There, characters are counted instead (d
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 
@@ -22,11 +23,16 @@ _CHARACTERS, _CJK_CHARACTERS = 5.0, 2.5
 _HEADINGS = re.compile(r"(?:#{1,6} [^\n]*\s*)+")
 
 
+def estimated_tokens(text: str, lang: str) -> int:
+    """About how many tokens a text has in a vocabulary that knows its language."""
+    return math.ceil(len(text) / (_CJK_CHARACTERS if lang in CJK else _CHARACTERS))
+
+
 class Splitter:
     """Cuts documents into passages of at most `capacity` tokens, `overlap` of them shared between neighbours.
 
     `tokenizer` is the JSON of a `tokenizers` tokenizer; its truncation and padding are taken off, because both would
-    hide the true length of a text from the splitter.
+    hide the true length of a text from the splitter. Without one, characters are counted.
     """
 
     def __init__(
@@ -34,11 +40,13 @@ class Splitter:
     ) -> None:
         from semantic_text_splitter import MarkdownSplitter
 
-        rules = json.loads(tokenizer)
-        rules["truncation"] = rules["padding"] = None
         self.name = f"markdown2-{capacity}-{overlap}"
         self._speaks = speaks
-        self._by_tokens = MarkdownSplitter.from_huggingface_tokenizer_str(json.dumps(rules), capacity, overlap)
+        self._by_tokens = None
+        if tokenizer:
+            rules = json.loads(tokenizer)
+            rules["truncation"] = rules["padding"] = None
+            self._by_tokens = MarkdownSplitter.from_huggingface_tokenizer_str(json.dumps(rules), capacity, overlap)
         self._by_characters = {
             cjk: MarkdownSplitter(int(capacity * length), int(overlap * length))
             for cjk, length in ((False, _CHARACTERS), (True, _CJK_CHARACTERS))
@@ -67,8 +75,8 @@ class Splitter:
     def _spans(self, document: Document) -> Iterator[tuple[int, int]]:
         """Spans of the library's chunks; one of headings alone joins the next, whose words it introduces."""
         waiting: int | None = None
-        known = self._speaks(document.lang)
-        splitter = self._by_tokens if known else self._by_characters[document.lang in CJK]
+        splitter = self._by_tokens if self._speaks(document.lang) else None
+        splitter = splitter or self._by_characters[document.lang in CJK]
         chunks = splitter.chunk_indices(document.text)
         for number, (start, chunk) in enumerate(chunks, start=1):
             begin = start if waiting is None else waiting

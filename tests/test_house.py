@@ -22,8 +22,8 @@ LAYERS = (
     ("citewell.config", "citewell.settings_file"),
     ("citewell.ports",),
     ("citewell.language", "citewell.text", "citewell.parse", "citewell.split", "citewell.fuse", "citewell.prompt",
-     "citewell.cite", "citewell.index.queries", "citewell.index.analysis", "citewell.index.filters",
-     "citewell.index.ranges", "citewell.index.words", "citewell.answers.moves"),
+     "citewell.cite", "citewell.evidence", "citewell.index.queries", "citewell.index.analysis",
+     "citewell.index.filters", "citewell.index.ranges", "citewell.index.words", "citewell.answers.moves"),
     ("citewell.embed", "citewell.index", "citewell.rerank", "citewell.generate", "citewell.answers", "citewell.jobs",
      "citewell.es_mappings"),
     ("citewell.retrieve", "citewell.run", "citewell.ingest"),
@@ -33,8 +33,8 @@ LAYERS = (
 )  # fmt: skip
 RANK = {prefix: rank for rank, layer in enumerate(LAYERS) for prefix in layer}
 PURE = ("citewell.language", "citewell.text", "citewell.parse", "citewell.split", "citewell.fuse", "citewell.prompt",
-        "citewell.cite", "citewell.index.queries", "citewell.index.filters", "citewell.index.ranges",
-        "citewell.index.words", "citewell.answers.moves", "citewell.evaluate.tune",
+        "citewell.cite", "citewell.evidence", "citewell.index.queries", "citewell.index.filters",
+        "citewell.index.ranges", "citewell.index.words", "citewell.answers.moves", "citewell.evaluate.tune",
         "citewell.evaluate.measures")  # fmt: skip
 DOES_IO = {"os", "socket", "subprocess", "sqlite3", "httpx", "redis", "elasticsearch", "lancedb", "celery", "flask"}
 
@@ -92,8 +92,8 @@ def test_pure_modules_reach_for_nothing_outside(file: Path) -> None:
 
 CONCRETE = {
     "RedisAnswers", "SqliteAnswers", "ElasticIndex", "LanceIndex", "InlineQueue", "CeleryQueue",
-    "CachedEmbedder", "CrossEncoderReranker", "SentenceTransformerEmbedder", "ExtractiveGenerator",
-    "TransformersGenerator",
+    "CachedEmbedder", "CrossEncoderReranker", "EndpointEmbedder", "PairEmbedder", "SentenceTransformerEmbedder",
+    "ExtractiveGenerator", "TransformersGenerator",
 }  # fmt: skip
 
 

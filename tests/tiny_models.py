@@ -137,3 +137,24 @@ def _train(model: Any, losses: Any) -> None:
         if loss.item() < 0.02:
             return
     raise AssertionError(f"the lessons were not learnt, loss {loss.item():.3f}")
+
+
+def build_dpr(folder: Path) -> str:
+    """A pair of one-layer DPR encoders with weights from a seed, as the setting `embedder` names it."""
+    import torch
+    from transformers import DPRConfig, DPRContextEncoder, DPRQuestionEncoder
+
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer()
+    tokenizer.model_max_length = 512
+    config = DPRConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=1,
+        num_attention_heads=2, max_position_embeddings=512, pad_token_id=0, initializer_range=0.5,
+        projection_dim=16,  # without it LayerNorm leaves all vectors of one length
+    )  # fmt: skip
+    names = []
+    for name, kind in (("question", DPRQuestionEncoder), ("passage", DPRContextEncoder)):
+        kind(config).save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+        names.append(str(folder / name))
+    return "dpr:" + ",".join(names)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from citewell.cite import abstention
-from citewell.ports import Embedder
+from citewell.ports import Embedder, Vectors
 from citewell.records import Hit, Job, Piece
 from citewell.text import sentences, terms
 
@@ -33,6 +33,8 @@ _RANK_BONUS = 0.04
 _AROUND = 0.3
 # Words of fewer sentences than this all weigh the same.
 _COMMON = 3
+# A vector shorter than this is none, and divided by it stays so.
+_TINY = 1e-12
 # Sentences that are embedded for an answer.
 _EMBEDDED = 12
 
@@ -120,10 +122,17 @@ class ExtractiveGenerator:
         """
         order = sorted(range(len(group)), key=lambda i: (-lexical[i], group[i].hit.rank, group[i].start))
         chosen = order[:_EMBEDDED]
-        query = self._embedder.embed_queries([question])[0]
+        query = _unit(self._embedder.embed_queries([question]))[0]
         scores = np.zeros(len(group), dtype=np.float32)
-        scores[chosen] = np.clip(self._embedder.embed_passages([group[i].text for i in chosen]) @ query, 0, 1)
+        scores[chosen] = np.clip(_unit(self._embedder.embed_passages([group[i].text for i in chosen])) @ query, 0, 1)
         return scores
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    """Each row divided by its length: not every embedder's vectors are of length 1."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Vectors = (vectors / np.maximum(lengths, _TINY)).astype(np.float32)
+    return unit
 
 
 def join(group: Sequence[Candidate], lexical: Scores, dense: Scores, weight: float) -> list[Candidate]:

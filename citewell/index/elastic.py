@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from citewell.config import Settings
 from citewell.errors import ConfigError, IndexUnavailable
 from citewell.index.elastic_errors import from_answer, public_address, translated
-from citewell.index.elastic_layout import Layout, open_or_create
+from citewell.index.elastic_layout import Layout, open_or_create, similarity_of
 from citewell.index.elastic_writes import Bulk, Item, index_item, merge_item, stored_id
 from citewell.index.filters import orderable
 from citewell.index.queries import msearch, runnable_legs
@@ -132,8 +132,9 @@ class ElasticIndex:
         answers = self._msearch(msearch(query, layout.passages, self._fingerprint.languages)) if run else []
         for leg, answer in zip(run, answers, strict=True):
             hits = [(_passage(hit["_source"]), float(hit["_score"])) for hit in answer["hits"]["hits"]]
-            # Elasticsearch scores vectors with (1 + cosine) / 2.
-            scores = [(passage.id, 2 * score - 1 if leg == "dense" else score) for passage, score in hits]
+            if leg == "dense":
+                hits = [(passage, similarity_of(score, self._fingerprint)) for passage, score in hits]
+            scores = [(passage.id, score) for passage, score in hits]
             ranked[leg] = sorted(scores, key=lambda item: (-item[1], item[0]))
             found |= {passage.id: passage for passage, _ in hits}
             if hits:  # after a swap of the alias the answer knows better than the start did

@@ -39,10 +39,7 @@ class Layout:
 
 
 def body(kind: str, fingerprint: Fingerprint) -> dict[str, Any]:
-    """Settings and mapping of `passages` or `documents`, with what the fingerprint and the languages decide filled in.
-
-    Raises `ConfigError` for vectors that cannot be compared by cosine.
-    """
+    """Settings and mapping of `passages` or `documents`, with what the fingerprint decides filled in."""
     text = resources.files("citewell.es_mappings").joinpath(f"{kind}.v{INDEX_SCHEMA}.json").read_text("utf-8")
     filled: dict[str, Any] = json.loads(text)
     mappings = filled["mappings"]
@@ -56,12 +53,18 @@ def body(kind: str, fingerprint: Fingerprint) -> dict[str, Any]:
 
 
 def _similarity(fingerprint: Fingerprint) -> str:
-    """Scores of both are (1 + cosine) / 2, which the search undoes."""
+    """Elasticsearch's name; its `dot_product` is for vectors of unit length alone."""
+    return "cosine" if fingerprint.similarity == "cosine" else "max_inner_product"
+
+
+def similarity_of(score: float, fingerprint: Fingerprint) -> float:
+    """The cosine or dot product behind a score, which Elasticsearch keeps above 0.
+
+    Source: its reference of `dense_vector`, parameter `similarity`.
+    """
     if fingerprint.similarity == "cosine":
-        return "cosine"
-    if fingerprint.similarity == "dot" and fingerprint.normalized:
-        return "dot_product"
-    raise ConfigError(f"vectors of similarity {fingerprint.similarity} that are not of unit length are not supported")
+        return 2 * score - 1
+    return 1 - 1 / score if score < 1 else score - 1
 
 
 def open_or_create(client: Elasticsearch, alias: str, fingerprint: Fingerprint, address: str) -> Layout:

@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import Any
 
 from citewell.config import Settings
-from citewell.errors import ConfigError, FingerprintMismatch, IndexUnavailable
+from citewell.errors import FingerprintMismatch, IndexUnavailable
 from citewell.index import lance_rows as rows
 from citewell.index import queries, words
 from citewell.index.lock import writer_lock
@@ -56,8 +56,6 @@ class LanceIndex:
         """Create or open the folder. Raises `FingerprintMismatch`, `IndexUnavailable`."""
         if self._passages is not None:
             return
-        if self._fingerprint.similarity != "cosine":
-            raise ConfigError(f"LanceDB here compares by cosine, not by {self._fingerprint.similarity}")
         import lancedb
 
         with self._translated("open"):
@@ -249,6 +247,7 @@ class LanceIndex:
             _, passages = self._tables()
             if "vector" in _indexed_columns(passages):
                 found = self._nearest(query, where, exact=True)
+        # Its distance is 1 less the cosine, or 1 less the dot product.
         return [(row, 1.0 - float(row["_distance"])) for row in found]
 
     def _nearest(self, query: LegsQuery, where: str, *, exact: bool) -> list[dict[str, Any]]:
@@ -256,7 +255,7 @@ class LanceIndex:
         if query.vector is None:
             raise ValueError("the dense leg needs the question's vector")
         search = passages.search(query.vector.reshape(-1), vector_column_name="vector", query_type="vector")
-        search = search.distance_type("cosine").limit(query.depth).refine_factor(2)
+        search = search.distance_type(self._fingerprint.similarity).limit(query.depth).refine_factor(2)
         if exact:
             search = search.bypass_vector_index()
         if where:
@@ -304,7 +303,8 @@ def _vector_index(fingerprint: Fingerprint) -> Any:
     """LanceDB's nearest to what Elasticsearch calls so: a graph over bytes, or one bit a dimension (RaBitQ)."""
     from lancedb.index import HnswSq, IvfRq
 
-    return IvfRq(distance_type="cosine") if fingerprint.vector_index == "bbq_hnsw" else HnswSq(distance_type="cosine")
+    kind = IvfRq if fingerprint.vector_index == "bbq_hnsw" else HnswSq
+    return kind(distance_type=fingerprint.similarity)
 
 
 def _ensure_full_text(passages: Any) -> None:
