@@ -26,6 +26,7 @@ from citewell.embed.sentence import SentenceTransformerEmbedder
 from citewell.engine import Engine, build
 from citewell.evaluate.collection import Collection, from_folder
 from citewell.evaluate.retrieval import documents, fetch, report
+from citewell.evaluate.retrieval import measure as measured
 from citewell.evaluate.tune import tune
 
 COLLECTIONS = (
@@ -59,7 +60,7 @@ def measure(folder: Path, stack: str, options: argparse.Namespace) -> dict[str, 
         try:
             with engine:
                 loaded(folder, engine)
-                found = report(engine, collection, MODES)
+                found = report(collection, [measured(engine, collection, MODES)])
                 fetched = fetch(engine, collection)
                 present = engine.plan(fetched[0].legs.lang)
                 choice = tune([replace(item.legs, lang=fetched[0].legs.lang) for item in fetched], present)

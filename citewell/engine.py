@@ -168,6 +168,11 @@ class Engine:
         index.flush()
         return outcomes
 
+    def remove_index(self) -> None:
+        """Delete the index with every document in it."""
+        self._use_index().remove()
+        self._index = None
+
     # Questions
 
     def search(self, question: Question) -> Evidence:

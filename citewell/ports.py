@@ -140,7 +140,13 @@ class WriteResult:
     found: bool = True
 
 
-class Index(Backend, Protocol):
+class Removable(Protocol):
+    def remove(self) -> None:
+        """Delete all that it holds; it is closed afterwards."""
+        ...
+
+
+class Index(Backend, Removable, Protocol):
     """Passages with their vectors, and the ledger of documents beside them.
 
     `load` creates an empty index under the wanted fingerprint, or opens the one that is there and raises

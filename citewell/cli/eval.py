@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from citewell.evaluate.collection import Collection
     from citewell.evaluate.tune import Choice
 
+_STACKS = {"embedded": "embedded", "elasticsearch": "served", "served": "served"}
 _SHOWN = ("nDCG@10", "R@10", "R@100", "P@1", "RR", "AP")
 Queries = Annotated[
     Path | None, typer.Option("--queries", metavar="FILE", help="Questions: JSON lines, or id and text by tabs.")
@@ -52,10 +54,21 @@ def retrieval(
     split: Split = "test",
     mode: Annotated[
         str,
-        typer.Option("--mode", metavar="A,B", help="Modes to compare: bm25, dense, hybrid, minmax, rrf, minmax:0.3."),
+        typer.Option(
+            "--mode", metavar="A,B", help="Modes: bm25, dense, hybrid, minmax, rrf, minmax:0.3, hybrid+rerank."
+        ),
     ] = "bm25,dense,hybrid",
     limit: Limit = 0,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the report as JSON there.")] = None,
+    stack: Annotated[
+        str, typer.Option("--stack", metavar="A,B", help="Stacks to compare: embedded, elasticsearch.")
+    ] = "",
+    index: Annotated[
+        str, typer.Option("--index", metavar="NAME", help="Search this index instead of the set one.")
+    ] = "",
+    out: Annotated[
+        list[Path] | None,
+        typer.Option("--out", metavar="FILE", help="Write the report there, as .json, .md or .html; repeatable."),
+    ] = None,
     baseline: Annotated[
         Path | None, typer.Option("--baseline", metavar="FILE", help="An earlier report to compare with.")
     ] = None,
@@ -72,17 +85,24 @@ def retrieval(
     ```
     citewell eval retrieval --corpus examples/shop
     citewell eval retrieval --queries questions.jsonl --qrels judgements.tsv --mode bm25,hybrid,rrf
+    citewell eval retrieval --corpus examples/shop --stack embedded,elasticsearch --out report.html
     citewell eval retrieval --corpus examples/shop --baseline last.json --fail-below 0.01
     ```
     """
     from citewell.errors import Conflict
-    from citewell.evaluate.retrieval import fallen, report
+    from citewell.evaluate.pages import save
+    from citewell.evaluate.retrieval import fallen, measure, report
 
-    before = _report_of(baseline) if baseline else None
-    with _judged(corpus, queries, qrels, split, limit) as (engine, collection), waiting("measuring"):
-        found = report(engine, collection, [name.strip() for name in mode.split(",") if name.strip()])
-    if out:
-        out.write_text(json.dumps(found, ensure_ascii=False, indent=2) + "\n", "utf-8")
+    collection = _collection(corpus, queries, qrels, split, limit)
+    before = _report_of(baseline, collection.name) if baseline else None
+    modes = list(dict.fromkeys(name.strip() for name in mode.split(",") if name.strip()))
+    measured = []
+    for name in _stacks(stack):
+        with _engine(corpus, name, index) as engine, waiting("measuring"):
+            measured.append(measure(engine, collection, modes))
+    found = report(collection, measured)
+    for file in out or ():
+        save(found, file)
     if as_json:
         emit_json(found)
     else:
@@ -121,7 +141,8 @@ def tune(
     from citewell.evaluate.tune import tune as choose
     from citewell.settings_file import write_tuned
 
-    with _judged(corpus, queries, qrels, split, limit) as (engine, collection), waiting("tuning"):
+    collection = _collection(corpus, queries, qrels, split, limit)
+    with _engine(corpus) as engine, waiting("tuning"):
         legs = [item.legs for item in fetch(engine, collection)]
         langs = sorted({item.lang for item in legs})
         choices = [choose([item for item in legs if item.lang == lang], engine.plan(lang)) for lang in langs]
@@ -145,35 +166,48 @@ def tune(
         show_line("kept", "no choice is surely better than the present settings")
 
 
+def _collection(corpus: Path | None, queries: Path | None, qrels: Path | None, split: str, limit: int) -> Collection:
+    from citewell.evaluate.collection import from_files, from_folder
+
+    if queries is not None and qrels is not None:
+        return from_files(queries, qrels, limit=limit)
+    if corpus is None:
+        raise typer.BadParameter("name --corpus, or both --queries and --qrels")
+    return from_folder(corpus, split, limit)
+
+
 @contextlib.contextmanager
-def _judged(
-    corpus: Path | None, queries: Path | None, qrels: Path | None, split: str, limit: int
-) -> Iterator[tuple[Engine, Collection]]:
-    """The loaded engine and the judged questions; a collection's corpus is loaded into a folder that goes again."""
+def _engine(corpus: Path | None, stack: str = "", index: str = "") -> Iterator[Engine]:
+    """A loaded engine on the settings' index; with a corpus, on an index of its own, which goes again."""
     from citewell.cli.logs import for_a_person
     from citewell.config import load_settings
     from citewell.engine import build
-    from citewell.evaluate.collection import from_files, from_folder
 
-    if corpus is None and (queries is None or qrels is None):
-        raise typer.BadParameter("name --corpus, or both --queries and --qrels")
-    if queries is not None and qrels is not None:
-        collection = from_files(queries, qrels, limit=limit)
-    else:
-        assert corpus is not None
-        collection = from_folder(corpus, split, limit)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(for_a_person())
-        settings = load_settings()
+    chosen: dict[str, Any] = {"stack": stack} if stack else {}
+    if index:
+        chosen["index_name"] = index
+    with contextlib.ExitStack() as life:
+        life.enter_context(for_a_person())
         if corpus is not None:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="citewell-eval-"))
-            settings = load_settings(stack="embedded", data_dir=Path(folder), index_name="eval")
+            folder = life.enter_context(tempfile.TemporaryDirectory(prefix="citewell-eval-"))
+            chosen = {"stack": stack or "embedded", "index_name": f"eval-{uuid.uuid4().hex[:8]}"}
+            if chosen["stack"] == "embedded":
+                chosen["data_dir"] = Path(folder)
         with waiting("loading"):
-            engine = stack.enter_context(build(settings, "ingest"))
+            engine = life.enter_context(build(load_settings(**chosen), "ingest"))
         if corpus is not None:
+            life.callback(engine.remove_index)
             with waiting(f"loading the documents of {corpus}"):
                 _load(engine, corpus)
-        yield engine, collection
+        yield engine
+
+
+def _stacks(named: str) -> list[str]:
+    """The settings' names of the stacks; an empty one is whatever is set."""
+    names = [name.strip() for name in named.split(",") if name.strip()]
+    if unknown := [name for name in names if name not in _STACKS]:
+        raise typer.BadParameter(f"there is no stack `{unknown[0]}`; known: {', '.join(_STACKS)}")
+    return list(dict.fromkeys(_STACKS[name] for name in names)) or [""]
 
 
 def _load(engine: Engine, corpus: Path) -> None:
@@ -184,13 +218,23 @@ def _load(engine: Engine, corpus: Path) -> None:
             raise InvalidDocument(f"{corpus}, {outcome.doc_id}: {outcome.reason}", remedy=outcome.remedy)
 
 
-def _report_of(file: Path) -> dict[str, Any]:
+def _report_of(file: Path, collection: str) -> dict[str, Any]:
+    """A saved report, or a collection's figures in a file for several (`collections: {NAME: {figures: …}}`)."""
+    import yaml
+
     from citewell.errors import BadInput
 
     try:
-        found: dict[str, Any] = json.loads(file.read_text("utf-8"))
-        found["figures"].items()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        text = file.read_text("utf-8")
+        found: dict[str, Any] = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+        if "collections" in found:
+            found = found["collections"][collection]
+        for langs in found["figures"].values():
+            for figures in langs.values():
+                figures.items()
+    except KeyError as error:
+        raise BadInput(f"{file} has no {error}", remedy="Save a report with --out.") from None
+    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise BadInput(f"{file} is no report: {error}", remedy="Save one with --out.") from None
     return found
 
@@ -209,6 +253,13 @@ def _show(found: dict[str, Any]) -> None:
             f"{name}: {gap['value']:+.3f} nDCG@10 ({gap['low']:+.3f} to {gap['high']:+.3f}, p = {gap['p']:.4f})",
             style="dim",
         )
+    for pair, modes in found["parity"].items():
+        for mode, gap in modes.items():
+            screen.print(
+                f"{pair}, {mode}: {gap['value']:+.3f} nDCG@10 ({gap['low']:+.3f} to {gap['high']:+.3f}), "
+                f"overlap@10 {gap['overlap@10']:.3f}",
+                style="dim",
+            )
     if found["unjudged"]:
         screen.print(f"{found['unjudged']} questions without a relevant document were left out", style="dim")
 

@@ -61,6 +61,13 @@ class ElasticIndex:
         if client is not None:
             client.close()
 
+    def remove(self) -> None:
+        client, layout = self._open()
+        with translated(self._address):
+            behind = client.indices.get_alias(name=[layout.passages, layout.documents])
+            client.indices.delete(index=list(behind))
+        self.close()
+
     def info(self) -> dict[str, Any]:
         """Counts by kind in one round trip; `unfinished` documents were being written when their process ended."""
         layout = self._open()[1]

@@ -8,6 +8,7 @@ all documents of the batch are replaced in one commit, the ledger says "done".
 from __future__ import annotations
 
 import contextlib
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -69,6 +70,11 @@ class LanceIndex:
 
     def close(self) -> None:
         self._passages = self._documents = None
+
+    def remove(self) -> None:
+        with self._writing("remove"):
+            shutil.rmtree(self._folder)
+        self.close()
 
     def info(self) -> dict[str, Any]:
         """Counts by kind; `unfinished` documents were being written when their process ended."""

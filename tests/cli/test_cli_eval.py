@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from citewell.config import Tuned, load_settings
@@ -63,6 +65,64 @@ def test_a_collection_is_loaded_by_itself(terminal: Terminal, tmp_path: Path) ->
     assert not terminal.folder.exists(), "the user's own index is left alone"
     said = terminal.json("tune", "--corpus", str(tmp_path / "set"), status=1)["error"]
     assert "1 judged questions" in said["message"]
+
+
+def test_two_stacks_are_measured_side_by_side(terminal: Terminal, elasticsearch_url: str, tmp_path: Path) -> None:
+    there = terminal.with_settings(elasticsearch_url=elasticsearch_url)
+    files = [tmp_path / "reports" / name for name in ("r.json", "r.md", "r.html")]
+    named = [word for file in files for word in ("--out", str(file))]
+    found = there.json(
+        *("eval", "retrieval", "--corpus", str(SHOP), "--stack", "elasticsearch,embedded", "--mode", "dense"), *named
+    )
+    assert json.loads(files[0].read_text("utf-8")) == found
+    assert list(found["stacks"]) == ["served", "embedded"]
+    assert list(found["figures"]) == ["served dense", "embedded dense"]
+    parity = found["parity"]["embedded - served"]["dense"]
+    assert abs(parity["value"]) < 0.01, "both search the same vectors"
+    assert parity["overlap@10"] > 0.95
+    value = f"{found['figures']['served dense']['ja']['nDCG@10']['value']:.3f}"
+    row = next(line for line in files[1].read_text("utf-8").splitlines() if line.startswith("| served dense | ja |"))
+    assert value in row
+    page = files[2].read_text("utf-8")
+    assert value in page
+    assert "<svg" in page
+    assert not re.search(r"(?:src|href)=|https?://", page), "the page needs nothing else"
+    left = httpx.get(f"{elasticsearch_url}/_cat/indices/eval-*", params={"format": "json"}).json()
+    assert [index for index in left if index["index"].startswith("eval-")] == []
+
+
+def test_a_named_index_is_searched(shop: Terminal) -> None:
+    found = shop.json("eval", "retrieval", *JUDGED, "--index", "citewell", "--mode", "bm25", "--limit", "5")
+    assert found["questions"] == 5
+    said = shop.json("eval", "retrieval", *JUDGED, "--index", "another", "--mode", "bm25", status=1)["error"]
+    assert said["code"] == "index_unavailable", "an empty index of that name is no measurement"
+
+
+def test_a_file_may_hold_the_figures_of_several_collections(shop: Terminal, tmp_path: Path) -> None:
+    some = (*JUDGED, "--mode", "bm25", "--limit", "5")
+    expected = tmp_path / "expected.yaml"
+    form = "collections:\n  {name}:\n    figures:\n      bm25:\n        all: {{nDCG@10: {value}}}\n"
+    name = shop.json("eval", "retrieval", *some)["collection"]
+    expected.write_text(form.format(name=name, value=0.1), "utf-8")
+    shop.run("eval", "retrieval", *some, "--baseline", str(expected))
+    expected.write_text(form.format(name=name, value=1.1), "utf-8")
+    assert "1.1000" in shop.run("eval", "retrieval", *some, "--baseline", str(expected), status=1).stderr
+    expected.write_text(form.format(name="another", value=0.1), "utf-8")
+    said = shop.json("eval", "retrieval", *some, "--baseline", str(expected), status=1)["error"]
+    assert name in said["message"]
+
+
+def test_reranking_needs_a_reranker(shop: Terminal) -> None:
+    said = shop.json("eval", "retrieval", *JUDGED, "--mode", "hybrid+rerank", status=1)["error"]
+    assert "`reranker`" in said["remedy"]
+
+
+def test_an_unknown_stack_and_form_are_told(shop: Terminal, tmp_path: Path) -> None:
+    said = shop.json("eval", "retrieval", *JUDGED, "--stack", "solr", status=2)["error"]
+    assert "embedded, elasticsearch" in said["message"]
+    out = ("--out", str(tmp_path / "report.pdf"))
+    said = shop.json("eval", "retrieval", *JUDGED, "--mode", "bm25", "--limit", "2", *out, status=1)["error"]
+    assert ".html" in said["remedy"]
 
 
 @pytest.mark.parametrize("mode", ["best", "minmax:2", "minmax:x", "bm25:1"])
