@@ -88,7 +88,7 @@ class Settings(BaseSettings):
     passage_overlap: int = Field(0, ge=0, le=4096, description="Tokens that neighbouring passages share.")
     languages: Annotated[tuple[str, ...], NoDecode] = Field(
         INDEXED,
-        description="Languages that the index cuts into words by rules of their own; fewer make it smaller.",
+        description="Languages that Elasticsearch may cut by an analyzer of its own: Japanese, Korean.",
     )
     vector_index: VectorIndex = Field(
         "int8_hnsw", description="How vectors are kept and searched: int8_hnsw, bbq_hnsw (smallest) or flat (exact)."

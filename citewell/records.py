@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
 # Of what an index holds; an index of another one has to be migrated.
-INDEX_SCHEMA = 2
+INDEX_SCHEMA = 3
 
 Mode = Literal["hybrid", "bm25", "dense"]
 Leg = Literal["bm25", "dense"]

@@ -124,21 +124,24 @@ class TestBodies:
         assert all("vector" in body["_source"]["excludes"] for body in (bm25, dense))
         json.dumps(lines)
 
-    @pytest.mark.parametrize(("lang", "field"), [("en", "text.en"), ("ja-JP", "text.ja"), ("ES", "text.es")])
+    @pytest.mark.parametrize(("lang", "field"), [("ko", "text.ko"), ("ja-JP", "text.ja"), ("JA", "text.ja")])
     def test_the_question_s_language_picks_the_field(self, lang: str, field: str) -> None:
         matching = queries.bm25_body(ask("refunds", lang=lang))["query"]["bool"]
         assert matching["must"][0]["combined_fields"]["fields"][0] == field
         assert matching["should"][0]["match"]["words"]["query"] == "refunds"
 
-    @pytest.mark.parametrize("lang", ["", "nl", "xx"])
-    def test_an_unknown_language_searches_the_words_as_they_stand(self, lang: str) -> None:
+    @pytest.mark.parametrize(
+        ("lang", "topic"), [("en-GB", "refund"), ("de", "the refund"), ("", "the refunds"), ("nl", "the refunds")]
+    )
+    def test_a_language_without_an_analyzer_is_stemmed_here(self, lang: str, topic: str) -> None:
         matching = queries.bm25_body(ask("the refunds", lang=lang))["query"]["bool"]
-        assert matching["must"][0]["match"]["words"]["query"] == "the refunds"
-        assert "should" not in matching
+        assert [clause["match"].popitem()[0] for clause in matching["should"]] == ["stems", "words"]
+        assert matching["minimum_should_match"] == 1
+        assert queries.stems("the refunds", lang) == topic
 
-    def test_a_language_that_the_index_leaves_out_is_unknown(self) -> None:
-        matching = queries.bm25_body(ask("rückgabe", lang="de"), ("en",))["query"]["bool"]
-        assert matching["must"][0]["match"]["words"]["query"] == "rückgabe"
+    def test_an_analyzer_that_the_index_leaves_out_is_not_asked(self) -> None:
+        matching = queries.bm25_body(ask("返品", lang="ja"), ("en",))["query"]["bool"]
+        assert "must" not in matching
 
     def test_candidates_stay_below_the_server_s_limit(self) -> None:
         assert queries.dense_body(ask(angle=0, depth=9000))["knn"]["num_candidates"] == 10_000
@@ -164,7 +167,7 @@ class TestLayout:
         properties = elastic_layout.body("passages", FINGERPRINT)["mappings"]["properties"]
         for name in ("text", "title"):
             analyzers = {code: field["analyzer"] for code, field in properties[name]["fields"].items()}
-            assert analyzers == {code: LANGUAGES[code].analyzer for code in FINGERPRINT.languages}
+            assert analyzers == {"ja": "kuromoji", "ko": "nori"}
         assert tuple(LANGUAGES) == INDEXED, "the setting `languages` knows the table"
         assert plugins() == ["analysis-kuromoji", "analysis-nori"]
         assert (language_of("pt-BR"), language_of("nl")) == ("pt", "")

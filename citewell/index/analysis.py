@@ -1,8 +1,8 @@
-"""How Elasticsearch cuts each language into words: one table. Adding a language is one entry here.
+"""Which languages full-text search knows, and how each is cut into words: one table. A new language is one entry.
 
-The question's language chooses the sub-field `text.CODE`; a question in a language that is not in the table, or in none
-that could be told, is searched in `words` alone. LanceDB's words are cut by `citewell.index.words`, to the same end.
-The table is part of what an index is made of: a new entry needs a new index version.
+Most are cut and stemmed by `citewell.index.words` into the field `stems`, alike on both stacks. Where Elasticsearch has
+a morphological analyzer, a sub-field `text.CODE` has its words instead. The table is part of what an index is made of:
+a new entry needs a new index version.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Language:
-    """`analyzer` is Elasticsearch's, of the sub-fields `text.CODE` and `title.CODE`; `plugin` is what it needs."""
+    """`analyzer` is Elasticsearch's, of `text.CODE` and `title.CODE`, "" for `stems`; `plugin` is what it needs."""
 
-    analyzer: str
+    analyzer: str = ""
     plugin: str = ""
 
 
 LANGUAGES: dict[str, Language] = {
-    "en": Language("english"),
-    "es": Language("spanish"),
+    "en": Language(),
+    "es": Language(),
     "ja": Language("kuromoji", plugin="analysis-kuromoji"),
     "ko": Language("nori", plugin="analysis-nori"),
-    "de": Language("german"),
-    "fr": Language("french"),
-    "it": Language("italian"),
-    "pt": Language("portuguese"),
-    "zh": Language("cjk"),
+    "de": Language(),
+    "fr": Language(),
+    "it": Language(),
+    "pt": Language(),
+    "zh": Language(),
 }
 
 
@@ -40,8 +40,8 @@ def language_of(code: str, among: Iterable[str] = LANGUAGES) -> str:
 
 
 def sub_fields(languages: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Elasticsearch's sub-fields of a text field, one a language; norms and positions as the standard mapping has."""
-    return {code: {"type": "text", "analyzer": LANGUAGES[code].analyzer} for code in languages}
+    """Elasticsearch's sub-fields of a text field, one a language that has an analyzer."""
+    return {code: {"type": "text", "analyzer": name} for code in languages if (name := LANGUAGES[code].analyzer)}
 
 
 def plugins() -> list[str]:

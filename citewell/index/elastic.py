@@ -17,7 +17,7 @@ from citewell.index.elastic_layout import Layout, open_or_create, similarity_of
 from citewell.index.elastic_writes import Bulk, Item, index_item, merge_item, stored_id
 from citewell.index.filters import orderable
 from citewell.index.queries import msearch, runnable_legs
-from citewell.index.words import searched_text, words
+from citewell.index.words import searched_text, stems, words
 from citewell.index.writes import latest, problem, results
 from citewell.ports import DocumentWrite, Legs, LegsQuery, WriteResult
 from citewell.records import Fingerprint, LedgerEntry, Leg, Passage
@@ -226,7 +226,8 @@ class ElasticIndex:
 
 
 def _source(passage: Passage, vector: list[float]) -> dict[str, Any]:
-    derived = {"words": words(searched_text(passage)), "orderable": orderable(passage.metadata)}
+    text = searched_text(passage)
+    derived = {"words": words(text), "stems": stems(text, passage.lang), "orderable": orderable(passage.metadata)}
     return passage.to_dict() | derived | {"vector": vector}
 
 

@@ -12,12 +12,12 @@ from typing import Any
 from citewell.index.analysis import LANGUAGES, language_of
 from citewell.index.filters import TERM_EDGE, TERM_SEPARATOR, canonical
 from citewell.index.ranges import bounds, hex_range
-from citewell.index.words import question_words
+from citewell.index.words import question_words, stems
 from citewell.ports import LegsQuery
 from citewell.records import Filters, Leg, Range
 
 # Weights of the BM25 fields: docs/LOG.md, "BM25 field weights", has the figures and bench/fields.py makes them.
-# LanceDB has title and text in one column, which is a title weight of 1.
+# `words` and `stems` have title and text in one field, which is a title weight of 1.
 TEXT_WEIGHT = 1.0
 TITLE_WEIGHT = 1.0
 STANDARD_WEIGHT = 0.5
@@ -60,16 +60,19 @@ def elastic_filter(filters: Filters, groups: tuple[str, ...] | None) -> list[dic
 
 
 def bm25_body(query: LegsQuery, languages: Sequence[str] = tuple(LANGUAGES)) -> dict[str, Any]:
-    """The BM25 leg. A passage must match in the question's language; the unstemmed words add to its score.
+    """The BM25 leg: the topic's words as the question's language has them, and all words as they stand.
 
-    A question of stop words alone therefore finds nothing. Outside the index's languages `words` alone is searched.
+    With an analyzer a passage must match in it, and the words add to its score; otherwise either will do, as in
+    LanceDB. A question of stop words alone finds nothing.
     """
     text = bm25_text(query.text)
     lang = language_of(query.lang, languages)
-    as_they_stand = {"match": {"words": {"query": question_words(text, lang), "boost": STANDARD_WEIGHT}}}
-    matching: dict[str, Any] = {"must": [_title_and_text(text, lang)] if lang else [as_they_stand]}
-    if lang and STANDARD_WEIGHT:
-        matching["should"] = [as_they_stand]
+    found = {"match": {"words": {"query": question_words(text, query.lang), "boost": STANDARD_WEIGHT}}}
+    if lang and LANGUAGES[lang].analyzer:
+        matching: dict[str, Any] = {"must": [_title_and_text(text, lang)], "should": [found]}
+    else:
+        topic = {"match": {"stems": {"query": stems(text, query.lang), "boost": TEXT_WEIGHT}}}
+        matching = {"should": [topic, found], "minimum_should_match": 1}
     matching["filter"] = elastic_filter(query.filters, query.groups)
     return _page(query.depth) | {"query": {"bool": matching}}
 

@@ -1,11 +1,11 @@
 """Text as the words that full-text search compares, for passages and questions alike. Pure.
 
-`words` fills the field of that name on both stacks: Elasticsearch's `standard` analyzer keeps `os.path` in one piece,
-which a question seldom writes, and cuts Korean at spaces alone. `stems` is LanceDB's stand-in for Elasticsearch's
-language analyzers; its own tokenizers either know no Korean and Japanese (`icu`) or cut every script into pairs of
-characters (`ngram`), English words and code too. Here letters stay words and are stemmed, and Han, kana and Hangul are
-cut into pairs within their runs, after the endings that carry no topic are taken off. docs/LOG.md, "Words", has what
-each step gives. What comes out is joined by spaces, so that the backend has nothing left to decide.
+`words` and `stems` fill the fields of those names on both stacks, so that they rank alike. Elasticsearch's own
+analyzers keep `os.path` in one piece, which a question seldom writes, and cut Korean at spaces alone; LanceDB's
+tokenizers either know no Korean and Japanese (`icu`) or cut every script into pairs of characters (`ngram`), English
+words and code too. Here letters stay words and are stemmed, and Han, kana and Hangul are cut into pairs within their
+runs, after the endings that carry no topic are taken off. docs/LOG.md, "Words", has what each step gives. What comes
+out is joined by spaces, so that the backend has nothing left to decide.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from citewell.index.analysis import language_of
 from citewell.records import Passage
 from citewell.text import normal, stemmed, stop_words, tokens
 
@@ -61,6 +62,7 @@ def stems(text: str, lang: str) -> str:
 
     Latin words inside Japanese, Korean and Chinese text are English as a rule, and stemmed as such.
     """
+    lang = language_of(lang)
     stop = stop_words(lang)
     if lang == "ko":
         text = _HANGUL.sub(lambda run: f" {_without_endings(run.group())} ", normal(text))
