@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from citewell.evaluate.tune import Choice
 
 _STACKS = {"embedded": "embedded", "elasticsearch": "served", "served": "served"}
+_MODES = "Modes: bm25, dense, hybrid, minmax, rrf, minmax:0.3, hybrid+rerank."
 _SHOWN = ("nDCG@10", "R@10", "R@100", "P@1", "RR", "AP")
 Queries = Annotated[
     Path | None, typer.Option("--queries", metavar="FILE", help="Questions: JSON lines, or id and text by tabs.")
@@ -52,12 +53,7 @@ def retrieval(
     queries: Queries = None,
     qrels: Qrels = None,
     split: Split = "test",
-    mode: Annotated[
-        str,
-        typer.Option(
-            "--mode", metavar="A,B", help="Modes: bm25, dense, hybrid, minmax, rrf, minmax:0.3, hybrid+rerank."
-        ),
-    ] = "bm25,dense,hybrid",
+    mode: Annotated[str, typer.Option("--mode", metavar="A,B", help=_MODES)] = "bm25,dense,hybrid",
     limit: Limit = 0,
     stack: Annotated[
         str, typer.Option("--stack", metavar="A,B", help="Stacks to compare: embedded, elasticsearch.")

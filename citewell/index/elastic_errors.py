@@ -97,5 +97,6 @@ def missing_analyzer(address: str, error: Mapping[str, Any]) -> ConfigError:
     return ConfigError(
         f"Elasticsearch at {address} lacks an analyzer: {explain(error)}",
         remedy=f"Install the plugins {' and '.join(needed)} on every node "
-        f"(`bin/elasticsearch-plugin install {' '.join(needed)}`) and restart it, or leave their languages out of `languages`.",
+        f"(`bin/elasticsearch-plugin install {' '.join(needed)}`) and restart it, or leave their languages out of "
+        "`languages`.",
     )
