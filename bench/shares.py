@@ -46,7 +46,7 @@ def main() -> None:
     documents = [item for item in items if isinstance(item, Document)]
     spent: dict[str, float] = defaultdict(float)
     with build(settings) as engine:
-        index: Any = engine._use_index()
+        index: Any = engine.library.index()
         engine.embedder.embed_passages = timed(spent, "embed", engine.embedder.embed_passages)  # type: ignore[method-assign]
         index.put = timed(spent, "write", index.put)
         index.flush = timed(spent, "flush", index.flush)

@@ -23,9 +23,22 @@ from citewell.errors import ConfigError
 from citewell.records import FusionMethod, VectorIndex
 
 PREFIX = "CITEWELL_"
-# Names under the prefix that are no settings: the file's own name, and switches of the test suite.
 # The languages of citewell.index.analysis, which stands above this module.
 INDEXED = ("en", "es", "ja", "ko", "de", "fr", "it", "pt", "zh")
+# What an index version is made with. Keys and addresses' timeouts are the process's own.
+RECIPE = (
+    "embedder",
+    "embedder_url",
+    "embedder_max_tokens",
+    "embedder_query_prefix",
+    "embedder_passage_prefix",
+    "embedder_languages",
+    "passage_tokens",
+    "passage_overlap",
+    "languages",
+    "vector_index",
+)
+# Names under the prefix that are no settings: the file's own name, and switches of the test suite.
 NOT_SETTINGS = ("CITEWELL_CONFIG", "CITEWELL_REQUIRE_SERVERS", "CITEWELL_TEST_", "CITEWELL_BUILD_", "CITEWELL_URL")
 
 
@@ -180,6 +193,14 @@ class Settings(BaseSettings):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+    def recipe(self) -> dict[str, Any]:
+        """The settings that decide what an index version holds, as JSON: with them another process can write to it."""
+        return self.model_dump(mode="json", include=set(RECIPE))
+
+    def with_recipe(self, recipe: dict[str, Any]) -> Settings:
+        """These settings with another version's recipe in place of their own."""
+        return Settings.model_validate(self.model_dump() | {k: v for k, v in recipe.items() if k in RECIPE})
 
 
 class _FileSource(PydanticBaseSettingsSource):

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal
 
 import structlog
@@ -26,9 +24,9 @@ from citewell.config import Settings
 from citewell.errors import CitewellError, ConfigError, Unavailable, UnknownDocument, UnknownGenerator
 from citewell.evidence import Bounds
 from citewell.fuse import Fusion
-from citewell.ingest.pipeline import Pipeline
 from citewell.ingest.sources import Item, Limits, read_sources
 from citewell.language import ASKED
+from citewell.library import Access, Library, fingerprint_of
 from citewell.ports import Answers, Embedder, Generator, Index, JobQueue, Legs, Reranker
 from citewell.records import (
     Answer,
@@ -43,7 +41,6 @@ from citewell.records import (
 )
 from citewell.retrieve import Plan, Reranking, Retriever
 from citewell.run import Runner, RunResult
-from citewell.split import Splitter
 
 Role = Literal["all", "api", "worker", "ingest"]
 _DELETE_BATCH = 500
@@ -69,7 +66,7 @@ class Engine:
         role: Role,
         *,
         models: Models,
-        open_index: Callable[[Fingerprint], Index],
+        library: Library,
         store: Answers,
         make_queue: Callable[[Engine], JobQueue],
     ) -> None:
@@ -82,9 +79,7 @@ class Engine:
         owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
         self.runner = Runner(store, models.generators, cite, owner=owner, lease_seconds=settings.lease_seconds)
         self.queue = make_queue(self)
-        self._open_index = open_index
-        self._index: Index | None = None
-        self._lock = threading.Lock()
+        self.library = library
 
     # Life
 
@@ -120,9 +115,7 @@ class Engine:
         self.queue.close()
         for generator in self.generators.values():
             generator.close()
-        if self._index is not None:
-            self._index.close()
-            self._index = None
+        self.library.close()
         self.store.close()
         if self.reranker is not None:
             self.reranker.close()
@@ -143,8 +136,8 @@ class Engine:
 
     def put(self, items: Iterable[Item], source: str = "api") -> Iterator[Outcome]:
         """Load documents; what is unchanged costs a look at the ledger."""
-        pipeline = Pipeline(self._use_index(), self.embedder, self._splitter)
-        return pipeline.run(items, source)
+        self._use_index()
+        return self.library.put(items, source)
 
     def document(self, doc_id: str) -> LedgerEntry:
         """A document as it was loaded, with what the ledger knows of it; raises `UnknownDocument`."""
@@ -155,23 +148,17 @@ class Engine:
 
     def delete(self, doc_ids: Sequence[str]) -> list[Outcome]:
         """Remove documents; when this returns, no search finds them. An unknown id is a failed outcome."""
-        index = self._use_index()
+        self._use_index()
         outcomes = []
         for start in range(0, len(doc_ids), _DELETE_BATCH):
-            for result in index.delete(doc_ids[start : start + _DELETE_BATCH]):
+            for result in self.library.delete(doc_ids[start : start + _DELETE_BATCH]):
                 problem = result.error or ("" if result.found else "there is no such document")
                 code = "" if not problem else "internal" if result.error else "unknown_document"
                 status: Literal["failed", "deleted"] = "failed" if problem else "deleted"
                 outcomes.append(
                     Outcome(doc_id=result.doc_id, status=status, passages=result.passages, code=code, reason=problem)
                 )
-        index.flush()
         return outcomes
-
-    def remove_index(self) -> None:
-        """Delete the index with every document in it."""
-        self._use_index().remove()
-        self._index = None
 
     # Questions
 
@@ -265,29 +252,14 @@ class Engine:
 
     def fingerprint(self) -> Fingerprint:
         """What an index must have been made with to be opened by this engine."""
-        card = self.embedder.describe()
-        return Fingerprint(
-            embedder=card.name,
-            weights=card.weights,
-            dimension=card.dimension,
-            similarity=card.similarity,
-            normalized=card.normalized,
-            splitter=self._splitter.name,
-            languages=self.settings.languages,
-            vector_index=self.settings.vector_index,
-        )
+        return fingerprint_of(self.settings, self.embedder.describe())
 
     # Parts
 
     def _use_index(self) -> Index:
         if self.role == "worker":
             raise ConfigError("a worker has no index", remedy="Ask the service, which retrieves.")
-        with self._lock:
-            if self._index is None:
-                index = self._open_index(self.fingerprint())
-                index.load()
-                self._index = index
-            return self._index
+        return self.library.index()
 
     def _retriever(self) -> Retriever:
         settings = self.settings
@@ -313,13 +285,6 @@ class Engine:
             return Plan(Fusion("bm25", source=f"{card.name} does not speak {lang}"), settings.depth)
         return Plan(Fusion(settings.fusion, settings.alpha, settings.rrf_k, source="settings"), settings.depth)
 
-    @cached_property
-    def _splitter(self) -> Splitter:
-        card = self.embedder.describe()
-        capacity = min(self.settings.passage_tokens, card.max_tokens)
-        overlap = min(self.settings.passage_overlap, capacity - 1)
-        return Splitter(card.tokenizer, capacity, overlap, speaks=card.speaks)
-
     def _default_generator(self) -> Generator:
         try:
             return self.generators[self.settings.generator]
@@ -337,16 +302,18 @@ def _checked(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return {"ok": False, **error.to_json()["error"]}
 
 
-def build(settings: Settings, role: Role = "all") -> Engine:
-    """An engine of the configured stack, not yet loaded. On the embedded stack every role but `ingest` is `all`."""
-    from citewell.embed.cache import CachedEmbedder
+def build(settings: Settings, role: Role = "all", *, version: str = "") -> Engine:
+    """An engine of the configured stack, not yet loaded, on the index version that fits or on a named one.
+
+    On the embedded stack every role but `ingest` is `all`.
+    """
     from citewell.generate.extractive import ExtractiveGenerator
     from citewell.generate.transformers import TransformersGenerator
     from citewell.rerank import CrossEncoderReranker
 
     model = _embedder(settings)
-    file = settings.data_dir / "embeddings.sqlite" if settings.embed_cache else None
-    embedder = CachedEmbedder(model, file=file, questions=settings.query_cache)
+    embedder = _cached(settings, model)
+    library = Library(settings, embedder, _access(settings), version)
     # Sentences of evidence come once: they would only push questions and passages out.
     generators: dict[str, Generator] = {"extractive": ExtractiveGenerator(model)}
     if settings.transformers_model:
@@ -355,19 +322,17 @@ def build(settings: Settings, role: Role = "all") -> Engine:
     models = Models(embedder, generators, reranker)
     if settings.stack == "served":
         from citewell.answers.redis import RedisAnswers
-        from citewell.index.elastic import ElasticIndex
         from citewell.jobs import CeleryQueue
 
         return Engine(
             settings,
             role,
             models=models,
-            open_index=lambda fingerprint: ElasticIndex(settings, fingerprint),
+            library=library,
             store=RedisAnswers(settings),
             make_queue=lambda _: CeleryQueue(settings, tuple(generators)),
         )
     from citewell.answers.sqlite import SqliteAnswers
-    from citewell.index.lance import LanceIndex
     from citewell.jobs import InlineQueue
 
     store = SqliteAnswers(settings)
@@ -375,10 +340,42 @@ def build(settings: Settings, role: Role = "all") -> Engine:
         settings,
         "ingest" if role == "ingest" else "all",
         models=models,
-        open_index=lambda fingerprint: LanceIndex(settings, fingerprint),
+        library=library,
         store=store,
         make_queue=lambda engine: InlineQueue(engine.run, store.due, threads=settings.workers),
     )
+
+
+def _access(settings: Settings) -> Access:
+    """The stack's versions; another version's embedder is cached as the own one is."""
+
+    def embedder(of: Settings) -> Embedder:
+        return _cached(of, _embedder(of))
+
+    if settings.stack == "served":
+        from citewell.index.elastic import ElasticIndex
+        from citewell.index.elastic_versions import ElasticVersions
+
+        return Access(
+            lambda fingerprint, version: ElasticIndex(settings, fingerprint, version),
+            lambda: ElasticVersions(settings),
+            embedder,
+        )
+    from citewell.index.lance import LanceIndex
+    from citewell.index.lance_versions import LanceVersions
+
+    return Access(
+        lambda fingerprint, version: LanceIndex(settings, fingerprint, version),
+        lambda: LanceVersions(settings),
+        embedder,
+    )
+
+
+def _cached(settings: Settings, model: Embedder) -> Embedder:
+    from citewell.embed.cache import CachedEmbedder
+
+    file = settings.data_dir / "embeddings.sqlite" if settings.embed_cache else None
+    return CachedEmbedder(model, file=file, questions=settings.query_cache)
 
 
 def _embedder(settings: Settings) -> Embedder:

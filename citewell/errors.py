@@ -14,7 +14,8 @@
     ├── NotFound                        404 not_found
     │   ├── UnknownAnswer               404 unknown_answer
     │   ├── UnknownDocument             404 unknown_document
-    │   └── UnknownGenerator            404 unknown_generator
+    │   ├── UnknownGenerator            404 unknown_generator
+    │   └── UnknownVersion              404 unknown_version
     ├── Conflict                        409 conflict
     │   ├── FingerprintMismatch         409 fingerprint_mismatch
     │   └── LeaseLost                   409 lease_lost        another worker holds the answer, or nobody waits for it
@@ -126,6 +127,11 @@ class UnknownDocument(NotFound):
 class UnknownGenerator(NotFound):
     code = "unknown_generator"
     default_remedy = "Choose one of the generators that /v1/info lists."
+
+
+class UnknownVersion(NotFound):
+    code = "unknown_version"
+    default_remedy = "`citewell index status` lists the versions."
 
 
 class Conflict(CitewellError):

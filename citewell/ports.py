@@ -8,7 +8,7 @@ The contract tests in `tests/contracts` say what each method promises and run on
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -20,6 +20,7 @@ from citewell.records import (
     Event,
     Failure,
     Filters,
+    Fingerprint,
     Job,
     JobMessage,
     Lease,
@@ -146,11 +147,26 @@ class Removable(Protocol):
         ...
 
 
-class Index(Backend, Removable, Protocol):
-    """Passages with their vectors, and the ledger of documents beside them.
+class Ledger(Protocol):
+    @property
+    def version(self) -> str:
+        """Name of the index version that is open."""
+        ...
 
-    `load` creates an empty index under the wanted fingerprint, or opens the one that is there and raises
-    `FingerprintMismatch` when it was made with another.
+    def entries(self) -> Iterator[LedgerEntry]:
+        """Every entry, without its document, by document id in the order of code points, in constant memory.
+
+        What is written meanwhile may be missing; after `flush`, what was written before is not.
+        """
+        ...
+
+
+class Index(Backend, Ledger, Removable, Protocol):
+    """Passages with their vectors, and the ledger of documents beside them: one version of an index.
+
+    `load` opens the version that was made with the wanted fingerprint: the current one, or the previous one for a
+    process that was started with the settings of before a migration. It creates the first version where there is
+    none, and raises `FingerprintMismatch` when none fits.
     """
 
     def put(self, writes: Sequence[DocumentWrite]) -> list[WriteResult]:
@@ -168,6 +184,66 @@ class Index(Backend, Removable, Protocol):
         ...
 
     def ledger(self, doc_ids: Sequence[str], *, with_document: bool = False) -> dict[str, LedgerEntry]: ...
+
+
+Role = Literal["current", "next", "previous", "retired"]
+
+
+@dataclass(frozen=True)
+class IndexVersion:
+    """One physical index. `current` is searched, a migration builds `next`, `previous` is kept for a rollback.
+
+    These three are written to; a `retired` one is not. `recipe` holds the settings that made it, so that a process
+    with other settings can write to it, too. `unfinished` documents were being written when their process ended.
+    """
+
+    name: str
+    role: Role
+    fingerprint: Fingerprint
+    recipe: dict[str, Any]
+    documents: int = 0
+    passages: int = 0
+    unfinished: int = 0
+
+    def with_counts(self, documents: int, passages: int, unfinished: int) -> IndexVersion:
+        return replace(self, documents=documents, passages=passages, unfinished=unfinished)
+
+
+class Versions(Protocol):
+    """The versions of one index, and which of them is which. Every change of roles is one step."""
+
+    def all(self, *, counted: bool = False) -> list[IndexVersion]:
+        """Oldest first, with their counts if asked; empty when there is no index."""
+        ...
+
+    def create(self, fingerprint: Fingerprint) -> IndexVersion:
+        """An empty version under the role `next`, made by this process's settings.
+
+        Gives back the `next` that has this fingerprint already. Raises `Conflict` when another has the role.
+        """
+        ...
+
+    def promote(self, name: str) -> None:
+        """Make a version current, and the current one previous; what was previous is retired."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """Delete a version; raises `Conflict` for the current one."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Backups(Protocol):
+    """Copies of the current version, elsewhere."""
+
+    def backup(self, place: str) -> str:
+        """Copy the current version to a new place; the place as `restore` wants it."""
+        ...
+
+    def restore(self, place: str) -> IndexVersion:
+        """Make a copy the current version; the version that was current is retired, not deleted."""
+        ...
 
 
 class Generator(Backend, Protocol):

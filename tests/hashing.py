@@ -12,28 +12,34 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
+from citewell.errors import EmbedderUnavailable
 from citewell.ports import EmbedderCard, Vectors
 
 DIMENSION = 64
 
 
 class HashingEmbedder:
-    """Texts that share many three-letter pieces are near each other."""
+    """Texts that share many three-letter pieces are near each other. Another name has vectors that fit no other's."""
+
+    def __init__(self, name: str = "hashing") -> None:
+        self._name = name
 
     def load(self) -> None:
-        """Nothing to load."""
+        """A name that does not begin with `hashing` is a model that this machine does not have."""
+        if not self._name.startswith("hashing"):
+            raise EmbedderUnavailable(f"the model {self._name} is not here", remedy="Bring it here.")
 
     def close(self) -> None:
         """Nothing to let go of."""
 
     def info(self) -> dict[str, Any]:
-        return {"name": "hashing", "dimension": DIMENSION}
+        return {"name": self._name, "dimension": DIMENSION}
 
     def describe(self) -> EmbedderCard:
         tokenizer = Tokenizer(WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
         tokenizer.pre_tokenizer = Whitespace()
         return EmbedderCard(
-            name="hashing",
+            name=self._name,
             weights="0" * 64,
             dimension=DIMENSION,
             max_tokens=256,
@@ -42,17 +48,19 @@ class HashingEmbedder:
         )
 
     def embed_passages(self, texts: Sequence[str]) -> Vectors:
-        return np.stack([_vector(text) for text in texts]) if texts else np.zeros((0, DIMENSION), np.float32)
+        return (
+            np.stack([_vector(text, self._name) for text in texts]) if texts else np.zeros((0, DIMENSION), np.float32)
+        )
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
         return self.embed_passages(texts)
 
 
-def _vector(text: str) -> Vectors:
+def _vector(text: str, seed: str) -> Vectors:
     vector = np.zeros(DIMENSION, np.float32)
     padded = f"  {text.lower()} "
     for start in range(len(padded) - 2):
-        hashed = crc32(padded[start : start + 3].encode("utf-8", "replace"))
+        hashed = crc32(padded[start : start + 3].encode("utf-8", "replace"), crc32(seed.encode()))
         vector[hashed % DIMENSION] += 1.0 if hashed & 0x10000 else -1.0
     length = float(np.linalg.norm(vector))
     if length == 0:

@@ -23,10 +23,11 @@ LAYERS = (
     ("citewell.ports",),
     ("citewell.language", "citewell.text", "citewell.parse", "citewell.split", "citewell.fuse", "citewell.prompt",
      "citewell.cite", "citewell.evidence", "citewell.index.queries", "citewell.index.analysis",
-     "citewell.index.filters", "citewell.index.ranges", "citewell.index.words", "citewell.answers.moves"),
+     "citewell.index.filters", "citewell.index.ranges", "citewell.index.words", "citewell.index.roles",
+     "citewell.answers.moves"),
     ("citewell.embed", "citewell.index", "citewell.rerank", "citewell.generate", "citewell.answers", "citewell.jobs",
      "citewell.es_mappings"),
-    ("citewell.retrieve", "citewell.run", "citewell.ingest"),
+    ("citewell.retrieve", "citewell.run", "citewell.ingest", "citewell.migrate", "citewell.library"),
     ("citewell.engine", "citewell.client"),
     ("citewell.service", "citewell.workers", "citewell.evaluate", "citewell.train"),
     ("citewell.cli",),
@@ -34,7 +35,8 @@ LAYERS = (
 RANK = {prefix: rank for rank, layer in enumerate(LAYERS) for prefix in layer}
 PURE = ("citewell.language", "citewell.text", "citewell.parse", "citewell.split", "citewell.fuse", "citewell.prompt",
         "citewell.cite", "citewell.evidence", "citewell.index.queries", "citewell.index.filters",
-        "citewell.index.ranges", "citewell.index.words", "citewell.answers.moves", "citewell.evaluate.tune",
+        "citewell.index.ranges", "citewell.index.words", "citewell.index.roles",
+        "citewell.answers.moves", "citewell.evaluate.tune",
         "citewell.evaluate.measures")  # fmt: skip
 DOES_IO = {"os", "socket", "subprocess", "sqlite3", "httpx", "redis", "elasticsearch", "lancedb", "celery", "flask"}
 
@@ -91,7 +93,8 @@ def test_pure_modules_reach_for_nothing_outside(file: Path) -> None:
 
 
 CONCRETE = {
-    "RedisAnswers", "SqliteAnswers", "ElasticIndex", "LanceIndex", "InlineQueue", "CeleryQueue",
+    "RedisAnswers", "SqliteAnswers", "ElasticIndex", "ElasticVersions", "LanceIndex", "LanceVersions",
+    "InlineQueue", "CeleryQueue",
     "CachedEmbedder", "CrossEncoderReranker", "EndpointEmbedder", "PairEmbedder", "SentenceTransformerEmbedder",
     "ExtractiveGenerator", "TransformersGenerator",
 }  # fmt: skip

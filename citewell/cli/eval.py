@@ -192,7 +192,7 @@ def _engine(corpus: Path | None, stack: str = "", index: str = "") -> Iterator[E
         with waiting("loading"):
             engine = life.enter_context(build(load_settings(**chosen), "ingest"))
         if corpus is not None:
-            life.callback(engine.remove_index)
+            life.callback(engine.library.remove)
             with waiting(f"loading the documents of {corpus}"):
                 _load(engine, corpus)
         yield engine

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from citewell.config import Settings
-from citewell.errors import ConfigError, IndexUnavailable
+from citewell.errors import CitewellError, FingerprintMismatch, IndexUnavailable
 from citewell.index.elastic_errors import from_answer, public_address, translated
-from citewell.index.elastic_layout import Layout, open_or_create, similarity_of
+from citewell.index.elastic_layout import Layout, Place, connect, find_version, open_version, similarity_of
 from citewell.index.elastic_writes import Bulk, Item, index_item, merge_item, stored_id
 from citewell.index.filters import orderable
 from citewell.index.queries import msearch, runnable_legs
@@ -33,13 +33,14 @@ _BUSY_BUDGET_S = 60.0
 
 
 class ElasticIndex:
-    """The served index. The client is shared by all threads of the process."""
+    """One version of the served index: the named one, else the one that fits. The client is shared by all threads."""
 
-    def __init__(self, settings: Settings, fingerprint: Fingerprint) -> None:
+    def __init__(self, settings: Settings, fingerprint: Fingerprint, version: str = "") -> None:
         self._settings = settings
         self._fingerprint = fingerprint
+        self._named = version
         self._address = public_address(settings.elasticsearch_url)
-        self._client: Elasticsearch | None = None
+        self._place: Place | None = None
         self._layout: Layout | None = None
 
     # Life
@@ -48,24 +49,27 @@ class ElasticIndex:
         """Open or create the index. Raises `FingerprintMismatch`, `ConfigError`, `IndexUnavailable`."""
         if self._layout is not None:
             return
-        client = self._connect()
+        place = connect(self._settings)
         try:
-            self._layout = open_or_create(client, self._settings.index_name, self._fingerprint, self._address)
+            self._layout = open_version(place, self._fingerprint, self._settings.recipe(), self._named)
         except BaseException:
-            client.close()
+            place.client.close()
             raise
-        self._client = client
+        self._place = place
+
+    @property
+    def version(self) -> str:
+        return self._open()[1].version
 
     def close(self) -> None:
-        client, self._client, self._layout = self._client, None, None
-        if client is not None:
-            client.close()
+        place, self._place, self._layout = self._place, None, None
+        if place is not None:
+            place.client.close()
 
     def remove(self) -> None:
         client, layout = self._open()
         with translated(self._address):
-            behind = client.indices.get_alias(name=[layout.passages, layout.documents])
-            client.indices.delete(index=list(behind))
+            client.indices.delete(index=[layout.passages, layout.documents])
         self.close()
 
     def info(self) -> dict[str, Any]:
@@ -131,21 +135,16 @@ class ElasticIndex:
     # Reading
 
     def legs(self, query: LegsQuery) -> Legs:
-        layout = self._open()[1]
         ranked: dict[Leg, list[tuple[str, float]]] = {leg: [] for leg in query.legs}
         found: dict[str, Passage] = {}
-        version = layout.version
-        run = runnable_legs(query)
-        answers = self._msearch(msearch(query, layout.passages, self._fingerprint.languages)) if run else []
-        for leg, answer in zip(run, answers, strict=True):
+        version, answers = self._search(query)
+        for leg, answer in zip(runnable_legs(query), answers, strict=True):
             hits = [(_passage(hit["_source"]), float(hit["_score"])) for hit in answer["hits"]["hits"]]
             if leg == "dense":
                 hits = [(passage, similarity_of(score, self._fingerprint)) for passage, score in hits]
             scores = [(passage.id, score) for passage, score in hits]
             ranked[leg] = sorted(scores, key=lambda item: (-item[1], item[0]))
             found |= {passage.id: passage for passage, _ in hits}
-            if hits:  # after a swap of the alias the answer knows better than the start did
-                version = str(answer["hits"]["hits"][0]["_index"])
         return Legs(ranked=ranked, passages=found, index_version=version)
 
     def ledger(self, doc_ids: Sequence[str], *, with_document: bool = False) -> dict[str, LedgerEntry]:
@@ -168,30 +167,56 @@ class ElasticIndex:
                     found[entry.doc_id] = entry
         return found
 
+    def entries(self) -> Iterator[LedgerEntry]:
+        documents = self._open()[1].documents
+        page: dict[str, Any] = {"size": _ENTRIES_AT_ONCE, "sort": ["doc_id"], "_source": {"excludes": ["document"]}}
+        while True:
+            hits = self._msearch([{"index": documents}, page])[0]["hits"]["hits"]
+            for hit in hits:
+                yield LedgerEntry.model_validate(hit["_source"])
+            if len(hits) < _ENTRIES_AT_ONCE:
+                return
+            page["search_after"] = hits[-1]["sort"]
+
     # Steps
 
-    def _connect(self) -> Elasticsearch:
-        from elasticsearch import Elasticsearch
-
-        key = self._settings.elasticsearch_api_key.get_secret_value()
-        try:
-            return Elasticsearch(
-                self._settings.elasticsearch_url,
-                api_key=key or None,
-                request_timeout=self._settings.elasticsearch_timeout,
-                max_retries=2,
-                retry_on_timeout=False,
-            )
-        except ValueError:  # its words repeat the address as given, with the password
-            raise ConfigError(
-                f"`elasticsearch_url` is no address: {self._address}",
-                remedy="Write scheme, host and port, like http://127.0.0.1:9200.",
-            ) from None
-
     def _open(self) -> tuple[Elasticsearch, Layout]:
-        if self._client is None or self._layout is None:
+        if self._place is None or self._layout is None:
             raise IndexUnavailable("the index is not open", remedy="Call `load` first.")
-        return self._client, self._layout
+        return self._place.client, self._layout
+
+    def _search(self, query: LegsQuery) -> tuple[str, list[dict[str, Any]]]:
+        """The version that answered, and its answers to the runnable legs, in one round trip.
+
+        A current version is searched by its alias: after a swap the answer knows better than the start did. Then the
+        process goes over to the new version when that fits its fingerprint, and stays with its own otherwise.
+        """
+        layout = self._open()[1]
+        if not runnable_legs(query):
+            return layout.version, []
+        try:
+            answers = self._msearch(msearch(query, layout.searched, self._fingerprint.languages))
+            version = _answered(answers) or layout.version
+        except CitewellError as error:
+            if "dimension" not in error.message or self._follow(layout).searched == layout.searched:
+                raise
+            version, answers = "", []
+        if version != layout.version:
+            now = self._follow(layout)
+            if now.version != version:
+                answers = self._msearch(msearch(query, now.searched, self._fingerprint.languages))
+                version = now.version
+        return version, answers
+
+    def _follow(self, layout: Layout) -> Layout:
+        """The layout after a swap of the alias; its own version where no other fits."""
+        assert self._place is not None
+        try:
+            now = find_version(self._place, self._fingerprint, self._named)
+        except FingerprintMismatch:
+            now = Layout(version=layout.version, searched=layout.version)
+        self._layout = now
+        return now
 
     def _bulk(self) -> Bulk:
         budget = max(_BUSY_BUDGET_S, self._settings.elasticsearch_timeout)
@@ -211,10 +236,10 @@ class ElasticIndex:
         entry = write.entry.model_copy(update={"content_hash": "", "passages": max(old, len(write.passages))})
         fields = entry.to_dict()
         del fields["document"]
-        yield merge_item(entry.doc_id, self._open()[1].documents, entry.doc_id, fields)
+        yield merge_item(entry.doc_id, self._open()[1].write_documents, entry.doc_id, fields)
 
     def _passages(self, write: DocumentWrite, old: int) -> Iterator[Item]:
-        doc_id, index = write.entry.doc_id, self._open()[1].passages
+        doc_id, index = write.entry.doc_id, self._open()[1].write_passages
         for passage, vector in zip(write.passages, write.vectors.tolist(), strict=True):
             yield index_item(doc_id, index, passage.id, _source(passage, vector))
         for ordinal in range(len(write.passages), old):
@@ -222,7 +247,7 @@ class ElasticIndex:
 
     def _entry(self, write: DocumentWrite) -> Iterator[Item]:
         doc_id = write.entry.doc_id
-        yield index_item(doc_id, self._open()[1].documents, doc_id, write.entry.to_dict())
+        yield index_item(doc_id, self._open()[1].write_documents, doc_id, write.entry.to_dict())
 
 
 def _source(passage: Passage, vector: list[float]) -> dict[str, Any]:
@@ -231,19 +256,24 @@ def _source(passage: Passage, vector: list[float]) -> dict[str, Any]:
     return passage.to_dict() | derived | {"vector": vector}
 
 
+def _answered(answers: list[dict[str, Any]]) -> str:
+    """The index that the first hit came from, "" without a hit."""
+    return next((str(hit["_index"]) for answer in answers for hit in answer["hits"]["hits"]), "")
+
+
 def _passage(source: dict[str, Any]) -> Passage:
     return Passage.model_validate(source)
 
 
 def _unfinish(layout: Layout, entry: LedgerEntry) -> Iterator[Item]:
     """A delete that is cut short must not leave a ledger that says all is well."""
-    yield merge_item(entry.doc_id, layout.documents, entry.doc_id, {"doc_id": entry.doc_id, "content_hash": ""})
+    yield merge_item(entry.doc_id, layout.write_documents, entry.doc_id, {"doc_id": entry.doc_id, "content_hash": ""})
 
 
 def _delete_passages(layout: Layout, entry: LedgerEntry) -> Iterator[Item]:
     for ordinal in range(entry.passages):
-        yield Item(entry.doc_id, "delete", layout.passages, Passage.make_id(entry.doc_id, ordinal))
+        yield Item(entry.doc_id, "delete", layout.write_passages, Passage.make_id(entry.doc_id, ordinal))
 
 
 def _delete_entry(layout: Layout, entry: LedgerEntry) -> Iterator[Item]:
-    yield Item(entry.doc_id, "delete", layout.documents, entry.doc_id)
+    yield Item(entry.doc_id, "delete", layout.write_documents, entry.doc_id)

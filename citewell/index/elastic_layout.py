@@ -1,49 +1,104 @@
-"""The two indices behind the alias: made from the JSON in es_mappings, and checked against a fingerprint when opened.
+"""The versions of an index in Elasticsearch: made from the JSON in es_mappings, told apart by aliases and fingerprints.
 
-Alias `NAME` points at `NAME-000001` (passages), alias `NAME-documents` at `NAME-000001-documents` (the ledger). Both
-carry the fingerprint in `_meta`. Several processes may start at once: whoever comes second finds the first one's.
+Version `NAME-000001` is an index of passages of that name and a ledger `NAME-000001-documents`. Alias `NAME` points at
+the current version, `NAME-documents` at its ledger, `NAME-next` and `NAME-previous` at the versions of those roles.
+Writes go through aliases of each version's own (`…-write`): a write to a version that was dropped then fails, where a
+plain name would become an index with a guessed mapping. Passages carry fingerprint and recipe in `_meta`.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from citewell.errors import ConfigError, FingerprintMismatch, IndexUnavailable
+import structlog
+
+from citewell.config import Settings
+from citewell.errors import ConfigError, IndexUnavailable
 from citewell.index.analysis import sub_fields
-from citewell.index.elastic_errors import is_missing_analyzer, missing_analyzer, translated
+from citewell.index.elastic_errors import is_missing_analyzer, missing_analyzer, public_address, translated
+from citewell.index.roles import choose, version_name
+from citewell.ports import IndexVersion, Role
 from citewell.records import INDEX_SCHEMA, Fingerprint
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
-_FIRST = "-000001"
 _GRAPH = {"m": 16, "ef_construction": 100}
 _VECTOR_INDEX: dict[str, dict[str, Any]] = {
     "int8_hnsw": {"type": "int8_hnsw", **_GRAPH},
     "bbq_hnsw": {"type": "bbq_hnsw", **_GRAPH},
     "flat": {"type": "flat"},
 }
-_LEDGER = "-documents"
+LEDGER = "-documents"
+NEXT, PREVIOUS = "-next", "-previous"
+_WRITE = "-write"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Names of one index: what is written to and searched (aliases), and the index version behind them."""
+    """Names of one version. `searched` is the alias while the version is current, so that a swap shows."""
 
-    passages: str
-    documents: str
     version: str
+    searched: str
+
+    @property
+    def passages(self) -> str:
+        return self.version
+
+    @property
+    def documents(self) -> str:
+        return self.version + LEDGER
+
+    @property
+    def write_passages(self) -> str:
+        return self.passages + _WRITE
+
+    @property
+    def write_documents(self) -> str:
+        return self.documents + _WRITE
 
 
-def body(kind: str, fingerprint: Fingerprint) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Place:
+    """Where versions are: a client, the alias, and the address as people may see it."""
+
+    client: Elasticsearch
+    alias: str
+    address: str
+
+
+def connect(settings: Settings) -> Place:
+    """A client that the caller closes; nothing is sent yet. Raises `ConfigError` for a malformed address."""
+    from elasticsearch import Elasticsearch
+
+    address = public_address(settings.elasticsearch_url)
+    key = settings.elasticsearch_api_key.get_secret_value()
+    try:
+        client = Elasticsearch(
+            settings.elasticsearch_url,
+            api_key=key or None,
+            request_timeout=settings.elasticsearch_timeout,
+            max_retries=2,
+            retry_on_timeout=False,
+        )
+    except ValueError:  # its words repeat the address as given, with the password
+        raise ConfigError(
+            f"`elasticsearch_url` is no address: {address}",
+            remedy="Write scheme, host and port, like http://127.0.0.1:9200.",
+        ) from None
+    return Place(client, settings.index_name, address)
+
+
+def body(kind: str, fingerprint: Fingerprint, recipe: dict[str, Any] | None = None) -> dict[str, Any]:
     """Settings and mapping of `passages` or `documents`, with what the fingerprint decides filled in."""
     text = resources.files("citewell.es_mappings").joinpath(f"{kind}.v{INDEX_SCHEMA}.json").read_text("utf-8")
     filled: dict[str, Any] = json.loads(text)
     mappings = filled["mappings"]
-    mappings["_meta"] = {"citewell": fingerprint.to_dict()}
+    mappings["_meta"] = {"citewell": fingerprint.to_dict(), "recipe": recipe or {}}
     if kind == "passages":
         fields = mappings["properties"]
         fields["title"]["fields"] = fields["text"]["fields"] = sub_fields(fingerprint.languages)
@@ -67,77 +122,111 @@ def similarity_of(score: float, fingerprint: Fingerprint) -> float:
     return 1 - 1 / score if score < 1 else score - 1
 
 
-def open_or_create(client: Elasticsearch, alias: str, fingerprint: Fingerprint, address: str) -> Layout:
-    """The layout behind `alias`, made when it is missing.
+def open_version(place: Place, fingerprint: Fingerprint, recipe: dict[str, Any], name: str = "") -> Layout:
+    """The version of that name, else the one that fits the fingerprint; the first one is made when there is none.
 
     Raises `FingerprintMismatch`, `ConfigError` (analyzers, a foreign index of that name), `IndexUnavailable`.
     """
-    version = _ensure(client, alias, alias + _FIRST, ("passages", fingerprint), address)
-    _ensure(client, alias + _LEDGER, version + _LEDGER, ("documents", fingerprint), address)
-    return Layout(passages=alias, documents=alias + _LEDGER, version=version)
+    if not versions(place):
+        create(place, version_name(place.alias, 1), fingerprint, recipe, current=True)
+    layout = find_version(place, fingerprint, name)
+    if layout.searched == place.alias:  # its ledger may be missing: two indices cannot be made in one step
+        _create(
+            place, layout.documents, _aliases(place, layout.version, current=True)[1], body("documents", fingerprint)
+        )
+    return layout
 
 
-def _ensure(client: Elasticsearch, alias: str, name: str, made_of: tuple[str, Fingerprint], address: str) -> str:
-    """The index behind the alias, checked; or the new one."""
-    found = _behind(client, alias, address) or _create(client, alias, name, body(*made_of), address)
-    if not found:  # another process has just made it
-        found = _behind(client, alias, address)
-    if not found:
+def find_version(place: Place, fingerprint: Fingerprint, name: str = "") -> Layout:
+    """As `open_version`, of those that are there."""
+    found = versions(place)
+    chosen = choose(found, fingerprint, name, f"the index `{place.alias}` in Elasticsearch at {place.address}")
+    if not chosen:
+        names = ", ".join(version.name for version in found) or "no index"
         raise IndexUnavailable(
-            f"Elasticsearch at {address} has an index {name} without its alias {alias}",
-            remedy=f"Give the index the alias {alias} again, or delete it and load the documents anew.",
+            f"Elasticsearch at {place.address} has {names} without its alias {place.alias}",
+            remedy=f"Give the index the alias {place.alias} again, or delete it and load the documents anew.",
         )
-    if len(found) > 1 or alias in found:
-        names = ", ".join(sorted(found))
-        raise ConfigError(
-            f"the name {alias} in Elasticsearch at {address} belongs to {names}, not to one index of Citewell",
-            remedy="Choose another `index_name`.",
-        )
-    ((concrete, meta),) = found.items()
-    _check(alias, meta, made_of[1], address)
-    return concrete
+    if chosen.role == "previous" and not name:
+        structlog.get_logger(__name__).warning("index_previous", version=chosen.name)
+    return Layout(version=chosen.name, searched=place.alias if chosen.role == "current" else chosen.name)
 
 
-def _behind(client: Elasticsearch, alias: str, address: str) -> dict[str, Any]:
-    """Indices that the name resolves to, each with the `_meta` of its mapping; empty when there are none."""
-    from elasticsearch import NotFoundError
-
-    with translated(address):
-        try:
-            answer = client.indices.get_mapping(index=alias)
-        except NotFoundError:
-            return {}
-    return {name: described.get("mappings", {}).get("_meta") for name, described in answer.body.items()}
+def create(place: Place, name: str, fingerprint: Fingerprint, recipe: dict[str, Any], *, current: bool) -> None:
+    """A new version with its ledger, under `NAME` or under `NAME-next`; what is there already is left as it is."""
+    passages, documents = _aliases(place, name, current=current)
+    # Passages last where a migration makes them: what can be seen then has its ledger.
+    kinds = [("passages", name, passages), ("documents", name + LEDGER, documents)]
+    for kind, index, aliases in kinds if current else reversed(kinds):
+        _create(place, index, aliases, body(kind, fingerprint, recipe))
 
 
-def _create(client: Elasticsearch, alias: str, name: str, made_of: dict[str, Any], address: str) -> dict[str, Any]:
-    """The new index under its alias, in one step; empty when it exists already."""
+def _aliases(place: Place, name: str, *, current: bool) -> tuple[list[str], list[str]]:
+    layout = Layout(name, name)
+    ours = [layout.write_passages], [layout.write_documents]
+    if current:
+        return [place.alias, *ours[0]], [place.alias + LEDGER, *ours[1]]
+    return [place.alias + NEXT, *ours[0]], ours[1]
+
+
+def _create(place: Place, name: str, aliases: list[str], made_of: dict[str, Any]) -> None:
+    """The new index under its aliases, in one step; nothing when it exists already."""
     from elasticsearch import BadRequestError
 
-    with translated(address):
+    with translated(place.address):
         try:
-            client.indices.create(index=name, aliases={alias: {"is_write_index": True}}, **made_of)
+            if not place.client.indices.exists(index=name):
+                place.client.indices.create(index=name, aliases={alias: {} for alias in aliases}, **made_of)
         except BadRequestError as error:
             reason = error.body.get("error", {}) if isinstance(error.body, dict) else {}
-            if reason.get("type") == "resource_already_exists_exception":
-                return {}
+            if reason.get("type") == "resource_already_exists_exception":  # another process was quicker
+                return
             if is_missing_analyzer(reason):
-                raise missing_analyzer(address, reason) from None
+                raise missing_analyzer(place.address, reason) from None
+            if reason.get("type") == "invalid_alias_name_exception":
+                raise _foreign(place, place.alias) from None
             raise
-    return {name: made_of["mappings"]["_meta"]}
 
 
-def _check(alias: str, meta: Any, fingerprint: Fingerprint, address: str) -> None:
+def versions(place: Place) -> list[IndexVersion]:
+    """Every version, oldest first, without its counts. Raises `ConfigError` when the alias is somebody else's."""
+    from elasticsearch import NotFoundError
+
+    ours = re.compile(re.escape(place.alias) + r"-\d{6}")
+    with translated(place.address):
+        try:
+            answer = place.client.indices.get(
+                index=[place.alias, f"{place.alias}-*"], features=["aliases", "mappings"], ignore_unavailable=True
+            )
+        except NotFoundError:
+            return []
+    found = []
+    for name, described in sorted(answer.body.items()):
+        aliases = set(described.get("aliases", {}))
+        if ours.fullmatch(name):
+            found.append(_version(place, name, described["mappings"].get("_meta"), aliases))
+        elif name == place.alias or place.alias in aliases:
+            raise _foreign(place, name)
+    current = [version.name for version in found if version.role == "current"]
+    if len(current) > 1:
+        raise _foreign(place, ", ".join(current))
+    return found
+
+
+def _foreign(place: Place, names: str) -> ConfigError:
+    return ConfigError(
+        f"the name {place.alias} in Elasticsearch at {place.address} belongs to {names}, which was not made by "
+        "Citewell or is not one index alone",
+        remedy="Choose another `index_name`.",
+    )
+
+
+def _version(place: Place, name: str, meta: Any, aliases: set[str]) -> IndexVersion:
     stored = meta.get("citewell") if isinstance(meta, dict) else None
     if not isinstance(stored, dict):
-        raise ConfigError(
-            f"the index behind {alias} in Elasticsearch at {address} was not made by Citewell",
-            remedy="Choose another `index_name`.",
-        )
-    made_with = Fingerprint.model_validate(stored)
-    if made_with != fingerprint:
-        raise FingerprintMismatch(
-            f"the index `{alias}` in Elasticsearch at {address} was made with {made_with.describe()}; "
-            f"it was opened with {fingerprint.describe()}",
-            remedy="Load the documents into another `index_name`, or use the embedder the index was made with.",
-        )
+        raise _foreign(place, name)
+    roles: dict[str, Role] = {place.alias + NEXT: "next", place.alias + PREVIOUS: "previous", place.alias: "current"}
+    role: Role = "retired"
+    for alias, means in roles.items():
+        role = means if alias in aliases else role
+    return IndexVersion(name, role, Fingerprint.model_validate(stored), meta.get("recipe") or {})

@@ -15,12 +15,16 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
+import structlog
+
 from citewell.config import Settings
-from citewell.errors import FingerprintMismatch, IndexUnavailable
+from citewell.errors import IndexUnavailable
 from citewell.index import lance_rows as rows
 from citewell.index import queries, words
+from citewell.index.lance_versions import connected, create, folder_of, table_names, versions
 from citewell.index.lock import writer_lock
 from citewell.index.queries import bm25_text, runnable_legs, sql_filter, sql_in
+from citewell.index.roles import choose, version_name
 from citewell.index.writes import latest, problem, results
 from citewell.ports import DocumentWrite, Legs, LegsQuery, WriteResult
 from citewell.records import Fingerprint, LedgerEntry, Leg, Passage
@@ -40,12 +44,18 @@ _IDS_AT_ONCE = 1000
 
 
 class LanceIndex:
-    """The embedded index. Any number of processes may read and write the folder; writers take turns."""
+    """One version of the embedded index: the named one, else the one that fits.
 
-    def __init__(self, settings: Settings, fingerprint: Fingerprint) -> None:
-        self._folder = settings.data_dir / f"{settings.index_name}.lancedb"
+    Any number of processes may read and write the folder; writers take turns.
+    """
+
+    def __init__(self, settings: Settings, fingerprint: Fingerprint, version: str = "") -> None:
+        self._folder = folder_of(settings)
         self._name = settings.index_name
+        self._recipe = settings.recipe()
         self._fingerprint = fingerprint
+        self._named = version
+        self._found = ""
         self._passages: Any = None
         self._documents: Any = None
         self._writes = 0
@@ -57,23 +67,26 @@ class LanceIndex:
         """Create or open the folder. Raises `FingerprintMismatch`, `IndexUnavailable`."""
         if self._passages is not None:
             return
-        import lancedb
-
         with self._translated("open"):
             self._folder.mkdir(parents=True, exist_ok=True)
-            # Zero: every read looks for commits of other processes, so a service sees what the command line loads.
-            database = lancedb.connect(str(self._folder), read_consistency_interval=timedelta(0))
+            database = connected(self._folder)
             with writer_lock(self._folder / "writer.lock", LOCK_TIMEOUT_S):
-                passages, documents = self._open_tables(database)
-        self._check(passages)
+                self._found = self._find(database)
+                passages, documents = (database.open_table(name) for name in table_names(self._found))
+                _ensure_full_text(passages)
         self._passages, self._documents = passages, documents
+
+    @property
+    def version(self) -> str:
+        self._tables()
+        return self._found
 
     def close(self) -> None:
         self._passages = self._documents = None
 
     def remove(self) -> None:
         with self._writing("remove"):
-            shutil.rmtree(self._folder)
+            shutil.rmtree(self._folder)  # every version's
         self.close()
 
     def info(self) -> dict[str, Any]:
@@ -83,7 +96,7 @@ class LanceIndex:
             return {
                 "backend": "lancedb",
                 "index": self._name,
-                "index_version": self._version(),
+                "index_version": self._found,
                 "documents": documents.count_rows("content_hash != ''"),
                 "unfinished": documents.count_rows("content_hash = ''"),
                 "passages": passages.count_rows(),
@@ -137,7 +150,7 @@ class LanceIndex:
                 for hit, _ in hits:
                     if hit["id"] not in found:
                         found[hit["id"]] = rows.to_passage(hit)
-        return Legs(ranked=ranked, passages=found, index_version=self._version())
+        return Legs(ranked=ranked, passages=found, index_version=self._found)
 
     def ledger(self, doc_ids: Sequence[str], *, with_document: bool = False) -> dict[str, LedgerEntry]:
         columns = rows.LEDGER_COLUMNS + (["document"] if with_document else [])
@@ -150,40 +163,35 @@ class LanceIndex:
                     found[row["doc_id"]] = rows.to_entry(row)
         return found
 
+    def entries(self) -> Iterator[LedgerEntry]:
+        with self._translated("read"):
+            documents, _ = self._tables()
+            count = documents.count_rows()
+            if not count:
+                return
+            table = documents.search().select(rows.LEDGER_COLUMNS).limit(count).to_arrow().sort_by("doc_id")
+        for batch in table.to_batches(max_chunksize=_IDS_AT_ONCE):
+            for row in batch.to_pylist():
+                yield rows.to_entry(row)
+
     # Steps
 
-    def _open_tables(self, database: Any) -> tuple[Any, Any]:
-        """Both tables with their full-text indices, made where they are missing; the caller holds the lock."""
-        names = set(database.list_tables().tables)
-        if "documents" in names and "passages" not in names:
+    def _find(self, database: Any) -> str:
+        """The version to open, the first one made where there is none; the caller holds the lock."""
+        found = versions(database, self._folder, self._name)
+        if not found:
+            create(database, version_name(self._name, 1), self._fingerprint, self._recipe)
+            found = versions(database, self._folder, self._name)
+        where = f"the index `{self._name}` in {self._folder}"
+        chosen = choose(found, self._fingerprint, self._named, where)
+        if chosen is None:
             raise IndexUnavailable(
-                f"the index in {self._folder} has lost its passages",
-                remedy="Restore the folder from a backup, or delete it and load the documents again.",
+                f"{where} has no current version, but {', '.join(version.name for version in found)}",
+                remedy="`citewell index promote NAME` makes one current.",
             )
-        if "passages" in names:
-            passages = database.open_table("passages")
-        else:
-            passages = database.create_table("passages", schema=rows.passage_schema(self._fingerprint))
-        self._check(passages)
-        _ensure_full_text(passages)
-        if "documents" in names:
-            return passages, database.open_table("documents")
-        return passages, database.create_table("documents", schema=rows.ledger_schema())
-
-    def _check(self, passages: Any) -> None:
-        stored = (passages.schema.metadata or {}).get(rows.FINGERPRINT_KEY)
-        if stored is None:
-            raise IndexUnavailable(
-                f"the table in {self._folder} was not made by Citewell",
-                remedy="Set `data_dir` or `index_name` to a place of its own.",
-            )
-        made_with = Fingerprint.from_json(stored)
-        if made_with != self._fingerprint:
-            raise FingerprintMismatch(
-                f"the index `{self._name}` in {self._folder} was made with {made_with.describe()}; "
-                f"it was opened with {self._fingerprint.describe()}",
-                remedy="Load the documents into another `index_name`, or use the embedder the index was made with.",
-            )
+        if chosen.role == "previous" and not self._named:
+            structlog.get_logger(__name__).warning("index_previous", version=chosen.name)
+        return chosen.name
 
     def _replace(self, writes: list[DocumentWrite]) -> None:
         documents, passages = self._tables()
@@ -271,9 +279,6 @@ class LanceIndex:
 
     # Shelter
 
-    def _version(self) -> str:
-        return f"{self._name}-000001"
-
     def _tables(self) -> tuple[Any, Any]:
         if self._passages is None:
             raise IndexUnavailable("the index is not open", remedy="Call `load` first.")
@@ -285,12 +290,8 @@ class LanceIndex:
         with self._translated(action), self._mutex, writer_lock(self._folder / "writer.lock", LOCK_TIMEOUT_S):
             yield
 
-    @contextlib.contextmanager
-    def _translated(self, action: str) -> Iterator[None]:
-        try:
-            yield
-        except (RuntimeError, OSError, ValueError) as error:  # all that LanceDB and Arrow raise
-            raise rows.translate(error, str(self._folder), action) from None
+    def _translated(self, action: str) -> contextlib.AbstractContextManager[None]:
+        return rows.translated(str(self._folder), action)
 
 
 def _tidy(table: Any) -> None:

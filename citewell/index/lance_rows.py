@@ -6,9 +6,10 @@ cuts them (`citewell.index.words`). A question that is in another language, or t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from citewell.errors import CitewellError, IndexUnavailable
@@ -20,8 +21,9 @@ from citewell.records import Document, Fingerprint, LedgerEntry, Passage
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# The key of the schema's metadata that holds the fingerprint as JSON.
+# The keys of the schema's metadata that hold the fingerprint and the recipe as JSON.
 FINGERPRINT_KEY = b"citewell"
+RECIPE_KEY = b"citewell.recipe"
 PASSAGE_COLUMNS = [
     "id",
     "doc_id",
@@ -49,7 +51,7 @@ TOKENIZER: dict[str, Any] = {
 }
 
 
-def passage_schema(fingerprint: Fingerprint) -> pa.Schema:
+def passage_schema(fingerprint: Fingerprint, recipe: Mapping[str, Any]) -> pa.Schema:
     import pyarrow as pa
 
     fields = [
@@ -71,7 +73,8 @@ def passage_schema(fingerprint: Fingerprint) -> pa.Schema:
         pa.field(WORDS, pa.string()),
         pa.field(STEMS, pa.string()),
     ]
-    return pa.schema(fields, metadata={FINGERPRINT_KEY: fingerprint.to_json().encode()})
+    metadata = {FINGERPRINT_KEY: fingerprint.to_json().encode(), RECIPE_KEY: json.dumps(recipe).encode()}
+    return pa.schema(fields, metadata=metadata)
 
 
 def ledger_schema() -> pa.Schema:
@@ -135,6 +138,15 @@ def to_entry(row: Mapping[str, Any]) -> LedgerEntry:
     document = row.get("document")
     fields = {name: row[name] for name in LEDGER_COLUMNS}
     return LedgerEntry(**fields, document=Document.from_json(document) if document else None)
+
+
+@contextlib.contextmanager
+def translated(folder: str, action: str) -> Iterator[None]:
+    """Raise what LanceDB, Arrow and the disk raise as an error of ours."""
+    try:
+        yield
+    except (RuntimeError, OSError, ValueError) as error:  # all that LanceDB and Arrow raise
+        raise translate(error, folder, action) from None
 
 
 def translate(error: Exception, folder: str, action: str) -> CitewellError:

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
+import structlog
 
 from citewell import language
 from citewell.embed import passage_input
-from citewell.errors import InvalidDocument
+from citewell.errors import CitewellError, InvalidDocument
 from citewell.ingest.sources import Item, failed
 from citewell.ports import DocumentWrite, Embedder, Index
 from citewell.records import Document, LedgerEntry, Outcome, Passage
 from citewell.split import Splitter
+
+log = structlog.get_logger(__name__)
 
 BATCH_DOCUMENTS = 128
 BATCH_CHARACTERS = 2_000_000
@@ -29,20 +33,27 @@ class Pipeline:
     def __init__(
         self, index: Index, embedder: Embedder, splitter: Splitter, *, clock: Callable[[], float] = time.time
     ) -> None:
-        self._index = index
+        self.index = index
         self._embedder = embedder
         self._splitter = splitter
         self._clock = clock
 
-    def run(self, items: Iterable[Item], source: str) -> Iterator[Outcome]:
+    def run(
+        self, items: Iterable[Item], source: str, followers: Callable[[], Sequence[Pipeline]] = tuple
+    ) -> Iterator[Outcome]:
         """Outcomes in the order of the items, batch by batch; after the last, every write is visible to searches.
 
-        An id that comes twice is written twice, so that the last one wins; the later outcome says so.
+        An id that comes twice is written twice, so that the last one wins; the later outcome says so. `followers`
+        are asked for before each batch and load what this one has loaded; what they cannot load is logged.
         """
         seen: set[int] = set()
         try:
             for batch in _batches(items):
-                for outcome in self._load(batch, source):
+                others = followers()
+                outcomes = list(self._load(batch, source))
+                for other in others:
+                    other._follow(batch, outcomes, source)
+                for outcome in outcomes:
                     key = hash(outcome.doc_id)  # 64 bits a document instead of its id
                     if key in seen and outcome.status != "failed":
                         note = "this id came before in the same load; the last one wins"
@@ -50,15 +61,42 @@ class Pipeline:
                     seen.add(key)
                     yield outcome
         finally:
-            self._index.flush()
+            self.index.flush()
+
+    def copy(self, entries: Sequence[LedgerEntry]) -> dict[str, str]:
+        """Load documents as another index version has them, hash and time included; reasons by id for what failed."""
+        documents = [entry.document for entry in entries if entry.document is not None]
+        errors = {entry.doc_id: "its text is not in the ledger" for entry in entries if entry.document is None}
+        theirs = {entry.doc_id: entry for entry in entries}
+        writes = self._prepare(documents, {doc_id: entry.content_hash for doc_id, entry in theirs.items()}, "")
+        kept = [
+            replace(write, entry=theirs[doc_id].model_copy(update={"passages": len(write.passages)}))
+            for doc_id, write in writes.items()
+        ]
+        errors |= {result.doc_id: result.error for result in self.index.put(kept) if result.error}
+        return errors
+
+    def _follow(self, batch: Sequence[Item], outcomes: Sequence[Outcome], source: str) -> None:
+        """Load what another pipeline loaded. That one's outcomes stand; what this one lacks its ledger shows."""
+        failed_ids = {outcome.doc_id for outcome in outcomes if outcome.status == "failed"}
+        documents = [item for item in batch if isinstance(item, Document) and item.id not in failed_ids]
+        try:
+            mine = list(self._load(documents, source))
+            self.index.flush()
+        except CitewellError as error:
+            log.warning("version_left_behind", version=self.index.version, reason=error.message, remedy=error.remedy)
+            return
+        for outcome in mine:
+            if outcome.status == "failed":
+                log.warning("document_left_behind", doc_id=outcome.doc_id, reason=outcome.reason)
 
     def _load(self, batch: Sequence[Item], source: str) -> Iterator[Outcome]:
         documents = [self._with_language(item) for item in batch if isinstance(item, Document)]
-        known = self._index.ledger([d.id for d in documents])
+        known = self.index.ledger([d.id for d in documents])
         hashes = {d.id: d.content_hash() for d in documents}
         changed = [d for d in documents if d.id not in known or known[d.id].content_hash != hashes[d.id]]
         writes = self._prepare(changed, hashes, source)
-        results = {result.doc_id: result for result in self._index.put([w for w in writes.values() if w.passages])}
+        results = {result.doc_id: result for result in self.index.put([w for w in writes.values() if w.passages])}
         for item in batch:
             if isinstance(item, Outcome):
                 yield item

@@ -10,9 +10,9 @@ from citewell.answers.sqlite import SqliteAnswers
 from citewell.config import Settings, Tuned
 from citewell.engine import Engine, Models
 from citewell.generate.extractive import ExtractiveGenerator
-from citewell.index.lance import LanceIndex
 from citewell.jobs import InlineQueue
 from tests.hashing import HashingEmbedder
+from tests.libraries import library
 from tests.scripted import ScriptedGenerator
 
 DOCUMENTS: list[dict[str, Any]] = [
@@ -36,7 +36,7 @@ def small_engine(settings: Settings) -> Engine:
         settings,
         "all",
         models=Models(embedder, {"extractive": ExtractiveGenerator(embedder), "scripted": ScriptedGenerator()}),
-        open_index=lambda fingerprint: LanceIndex(settings, fingerprint),
+        library=library(settings, embedder),
         store=store,
         make_queue=lambda engine: InlineQueue(engine.run, store.due, threads=settings.workers),
     )

@@ -124,7 +124,7 @@ def test_an_index_that_goes_away_midway_is_told_in_the_last_line(http: FlaskClie
     lines = response.iter_encoded()
     first = json.loads(next(lines))
     assert first["status"] == "added"
-    engine._index.close()  # type: ignore[union-attr]
+    engine.library.index().close()
     rest = b"".join(lines).splitlines()
     response.close()
     assert json.loads(rest[-1])["error"]["code"] in ("index_unavailable", "internal")

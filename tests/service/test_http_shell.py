@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from citewell.config import Settings
 from citewell.engine import Engine
 from citewell.errors import IndexUnavailable, QueueUnavailable
+from citewell.library import Access, Library
 from citewell.service import errors
 from citewell.service.app import create_app
 from tests.service.small import assert_error
@@ -197,14 +198,14 @@ def test_without_a_key_only_loopback_names_are_answered(http: FlaskClient, locke
 @contextmanager
 def index_down(engine: Engine) -> Iterator[None]:
     """The engine as it is while its index cannot be reached."""
-    index, opens = engine._index, engine._open_index
+    library = engine.library
 
-    def refuse(_: object) -> Any:
+    def refuse(*_: object) -> Any:
         raise IndexUnavailable("the index at /secret/path is away", remedy="Bring it back.")
 
-    engine._index, engine._open_index = None, refuse
+    engine.library = Library(engine.settings, engine.embedder, Access(refuse, refuse, refuse))
     yield
-    engine._index, engine._open_index = index, opens
+    engine.library = library
 
 
 def test_readiness_names_every_backend(http: FlaskClient) -> None:

@@ -13,11 +13,11 @@ from citewell.client import Client
 from citewell.config import Settings
 from citewell.engine import Engine, Models, Role
 from citewell.generate.extractive import ExtractiveGenerator
-from citewell.index.elastic import ElasticIndex
 from citewell.jobs import CeleryQueue
 from citewell.records import AnswerState, JobMessage, Question
 from citewell.service.app import create_app
 from tests.hashing import HashingEmbedder
+from tests.libraries import library
 from tests.service.small import DOCUMENTS, assert_error
 from tests.service.wsgi import exact_path
 
@@ -30,7 +30,7 @@ def served_engine(settings: Settings, role: Role) -> Engine:
         settings,
         role,
         models=Models(embedder, {"extractive": ExtractiveGenerator(embedder)}),
-        open_index=lambda fingerprint: ElasticIndex(settings, fingerprint),
+        library=library(settings, embedder),
         store=RedisAnswers(settings),
         make_queue=lambda _: CeleryQueue(settings, ("extractive",)),
     )

@@ -1,0 +1,208 @@
+"""The documents of one index: read from the version that fits the settings, written to every live version.
+
+A migration runs beside a service, and a service beside the version that a rollback would go back to. So each load and
+each delete reaches the other live versions, too: their recipes, kept with them, say how to split and embed. The
+outcome is that of the process's own version. A version that cannot be followed (its model is not on this machine, it
+was dropped meanwhile) is left behind with a warning; its ledger tells how far, and `Library.follow` catches up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from citewell.config import Settings
+from citewell.errors import CitewellError
+from citewell.index.roles import LIVE
+from citewell.ingest.pipeline import Pipeline
+from citewell.ingest.sources import Item
+from citewell.migrate import Progress, follow
+from citewell.ports import Embedder, EmbedderCard, Index, IndexVersion, Versions, WriteResult
+from citewell.records import Fingerprint, Outcome
+from citewell.split import Splitter
+
+# After this many seconds a version that could not be opened is tried again.
+_TRY_AGAIN_S = 60.0
+
+
+@dataclass(frozen=True)
+class Access:
+    """How a library reaches its versions; the classes behind it are the stack's."""
+
+    index: Callable[[Fingerprint, str], Index]
+    versions: Callable[[], Versions]
+    embedder: Callable[[Settings], Embedder]
+
+
+@dataclass(frozen=True)
+class _Shelf:
+    """One open version with what writes to it."""
+
+    index: Index
+    embedder: Embedder
+    pipeline: Pipeline
+
+
+def splitter_of(settings: Settings, card: EmbedderCard) -> Splitter:
+    capacity = min(settings.passage_tokens, card.max_tokens)
+    overlap = min(settings.passage_overlap, capacity - 1)
+    return Splitter(card.tokenizer, capacity, overlap, speaks=card.speaks)
+
+
+def fingerprint_of(settings: Settings, card: EmbedderCard) -> Fingerprint:
+    """What a version must have been made with to be opened under these settings."""
+    return Fingerprint(
+        embedder=card.name,
+        weights=card.weights,
+        dimension=card.dimension,
+        similarity=card.similarity,
+        normalized=card.normalized,
+        splitter=splitter_of(settings, card).name,
+        languages=settings.languages,
+        vector_index=settings.vector_index,
+    )
+
+
+class Library:
+    """Thread-safe. The embedder belongs to the caller, who loads it first."""
+
+    def __init__(self, settings: Settings, embedder: Embedder, access: Access, version: str = "") -> None:
+        self._settings = settings
+        self._embedder = embedder
+        self._access = access
+        self._version = version
+        self._own: _Shelf | None = None
+        self._versions: Versions | None = None
+        self._others: dict[str, _Shelf] = {}
+        self._lost: dict[str, float] = {}
+        self._lock = threading.RLock()
+
+    def index(self) -> Index:
+        """The version that is searched, opened on first use. Raises `FingerprintMismatch`, `IndexUnavailable`."""
+        return self._open().index
+
+    def versions(self) -> Versions:
+        with self._lock:
+            if self._versions is None:
+                self._versions = self._access.versions()
+            return self._versions
+
+    def close(self) -> None:
+        with self._lock:
+            for shelf in self._others.values():
+                shelf.index.close()
+                if shelf.embedder is not self._embedder:
+                    shelf.embedder.close()
+            if self._own is not None:
+                self._own.index.close()
+            if self._versions is not None:
+                self._versions.close()
+            self._own, self._versions = None, None
+            self._others.clear()
+
+    # Writing
+
+    def put(self, items: Iterable[Item], source: str) -> Iterator[Outcome]:
+        """One outcome a document; what is unchanged costs a look at the ledger of each version."""
+        return self._open().pipeline.run(items, source, followers=self._pipelines)
+
+    def delete(self, doc_ids: Sequence[str]) -> list[WriteResult]:
+        """Remove documents of every live version; the results are those of the own one."""
+        index = self.index()
+        results = index.delete(doc_ids)
+        for other in self._followers():
+            with _left_behind("delete"):
+                other.index.delete(doc_ids)
+                other.index.flush()
+        index.flush()
+        return results
+
+    def remove(self) -> None:
+        """Delete the version that is open, with every document in it."""
+        self.index().remove()
+        self.close()
+
+    # Versions
+
+    def migrate(self, fingerprint: Fingerprint) -> tuple[IndexVersion, Iterator[Progress]]:
+        """The version `next` for these settings, and its way to hold what the current one holds.
+
+        Raises `Conflict` when there is nothing to migrate to.
+        """
+        target = self.versions().create(fingerprint)
+        current = next(version for version in self.versions().all() if version.role == "current")
+        return target, self.follow(current, target)
+
+    def follow(self, source: IndexVersion, target: IndexVersion, *, delete: bool = True) -> Iterator[Progress]:
+        """Bring `target` up to `source`, as `citewell.migrate.follow` does it."""
+        index = self._access.index(source.fingerprint, source.name)
+        index.load()
+        try:
+            yield from follow(index, self._shelf(target).pipeline, delete=delete)
+        finally:
+            index.close()
+
+    # Steps
+
+    def _open(self) -> _Shelf:
+        with self._lock:
+            if self._own is None:
+                index = self._access.index(fingerprint_of(self._settings, self._embedder.describe()), self._version)
+                index.load()
+                splitter = splitter_of(self._settings, self._embedder.describe())
+                self._own = _Shelf(index, self._embedder, Pipeline(index, self._embedder, splitter))
+            return self._own
+
+    def _pipelines(self) -> list[Pipeline]:
+        return [shelf.pipeline for shelf in self._followers()]
+
+    def _followers(self) -> list[_Shelf]:
+        """The other live versions that can be written to, as they are now."""
+        own, found = self.index().version, []
+        with _left_behind("list"):
+            for version in self.versions().all():
+                if version.role in LIVE and version.name != own and self._lost.get(version.name, 0) < time.monotonic():
+                    with _left_behind("open", version=version.name):
+                        self._lost[version.name] = time.monotonic() + _TRY_AGAIN_S
+                        found.append(self._shelf(version))
+                        del self._lost[version.name]
+        return found
+
+    def _shelf(self, version: IndexVersion) -> _Shelf:
+        """Another version, opened once, with its recipe's embedder. A number may come again, with other vectors."""
+        key = f"{version.name} {version.fingerprint.to_json()}"
+        with self._lock:
+            if key not in self._others:
+                self._others[key] = self._opened(version)
+            return self._others[key]
+
+    def _opened(self, version: IndexVersion) -> _Shelf:
+        settings = self._settings.with_recipe(version.recipe)
+        embedder = self._embedder
+        if _embedding(settings) != _embedding(self._settings):
+            embedder = self._access.embedder(settings)
+            embedder.load()
+        index = self._access.index(fingerprint_of(settings, embedder.describe()), version.name)
+        index.load()
+        return _Shelf(index, embedder, Pipeline(index, embedder, splitter_of(settings, embedder.describe())))
+
+
+def _embedding(settings: Settings) -> dict[str, Any]:
+    return {name: value for name, value in settings.recipe().items() if name.startswith("embedder")}
+
+
+@contextlib.contextmanager
+def _left_behind(action: str, **names: Any) -> Iterator[None]:
+    """The own version's outcome stands, whatever becomes of another."""
+    try:
+        yield
+    except CitewellError as error:
+        structlog.get_logger(__name__).warning(
+            "version_left_behind", action=action, reason=error.message, remedy=error.remedy, **names
+        )
