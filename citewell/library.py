@@ -18,12 +18,12 @@ from typing import Any
 import structlog
 
 from citewell.config import Settings
-from citewell.errors import CitewellError
-from citewell.index.roles import LIVE
+from citewell.errors import CitewellError, Conflict
+from citewell.index.roles import LIVE, named, with_role
 from citewell.ingest.pipeline import Pipeline
 from citewell.ingest.sources import Item
-from citewell.migrate import Progress, follow
-from citewell.ports import Embedder, EmbedderCard, Index, IndexVersion, Versions, WriteResult
+from citewell.migrate import Progress, behind, differing, follow
+from citewell.ports import Embedder, EmbedderCard, Index, IndexVersion, VersionStore, WriteResult
 from citewell.records import Fingerprint, Outcome
 from citewell.split import Splitter
 
@@ -36,7 +36,7 @@ class Access:
     """How a library reaches its versions; the classes behind it are the stack's."""
 
     index: Callable[[Fingerprint, str], Index]
-    versions: Callable[[], Versions]
+    versions: Callable[[], VersionStore]
     embedder: Callable[[Settings], Embedder]
 
 
@@ -78,7 +78,7 @@ class Library:
         self._access = access
         self._version = version
         self._own: _Shelf | None = None
-        self._versions: Versions | None = None
+        self._versions: VersionStore | None = None
         self._others: dict[str, _Shelf] = {}
         self._lost: dict[str, float] = {}
         self._lock = threading.RLock()
@@ -87,7 +87,7 @@ class Library:
         """The version that is searched, opened on first use. Raises `FingerprintMismatch`, `IndexUnavailable`."""
         return self._open().index
 
-    def versions(self) -> Versions:
+    def versions(self) -> VersionStore:
         with self._lock:
             if self._versions is None:
                 self._versions = self._access.versions()
@@ -136,19 +136,81 @@ class Library:
         Raises `Conflict` when there is nothing to migrate to.
         """
         target = self.versions().create(fingerprint)
-        current = next(version for version in self.versions().all() if version.role == "current")
-        return target, self.follow(current, target)
+        return target, self.follow(self.current(), target)
+
+    def fingerprint(self) -> Fingerprint:
+        """What the present settings make; loads the embedder."""
+        self._embedder.load()
+        return fingerprint_of(self._settings, self._embedder.describe())
 
     def follow(self, source: IndexVersion, target: IndexVersion, *, delete: bool = True) -> Iterator[Progress]:
-        """Bring `target` up to `source`, as `citewell.migrate.follow` does it."""
-        index = self._access.index(source.fingerprint, source.name)
+        """Bring `target` up to `source`, as `citewell.migrate.follow` does it.
+
+        Where it lacks nothing, its embedder is not loaded.
+        """
+        with self._reading(source) as index:
+            with self._reading(target) as ledger:
+                lacks = any(True for _ in differing(index.entries(), ledger.entries(), both=delete))
+            if lacks:
+                yield from follow(index, self._shelf(target).pipeline, delete=delete)
+            else:
+                yield Progress(settled=True)
+
+    def current(self) -> IndexVersion:
+        """Raises `Conflict` when there is no index."""
+        return self._with("current", "there is no index", "Load documents first.")
+
+    def previous(self) -> IndexVersion:
+        """Raises `Conflict` when there is nothing to roll back to."""
+        return self._with(
+            "previous", "there is no previous version to roll back to", "`citewell index status` lists all."
+        )
+
+    def behind(self, found: Sequence[IndexVersion]) -> list[int]:
+        """For each version, the documents that it does not have as the current one has them."""
+        current = self.current()
+        with self._reading(current) as source:
+            return [0 if version.name == current.name else self._lag(source, version) for version in found]
+
+    def promote(self, name: str, *, complete: bool = True) -> str:
+        """Make a version current, and bring in what reached the former one during the swap; the former one's name.
+
+        With `complete`, raises `Conflict` when the version lacks documents.
+        """
+        former, target = self.current(), named(self.versions().all(), name)
+        if complete and target.role != "current" and (lag := self.behind([target])[0]):
+            raise Conflict(
+                f"{name} does not have {lag} documents as {former.name} has them",
+                remedy="`citewell index migrate` completes it; --force makes it current as it is.",
+            )
+        self.versions().promote(name)
+        if complete:
+            for _ in self.follow(former, target, delete=False):
+                pass
+        return former.name
+
+    # Steps
+
+    def _with(self, role: str, message: str, remedy: str) -> IndexVersion:
+        found = with_role(self.versions().all(), role)
+        if found is None:
+            raise Conflict(message, remedy=remedy)
+        return found
+
+    @contextlib.contextmanager
+    def _reading(self, version: IndexVersion) -> Iterator[Index]:
+        """A version for its ledger alone: that needs no embedder."""
+        index = self._access.index(version.fingerprint, version.name)
         index.load()
         try:
-            yield from follow(index, self._shelf(target).pipeline, delete=delete)
+            index.flush()
+            yield index
         finally:
             index.close()
 
-    # Steps
+    def _lag(self, source: Index, version: IndexVersion) -> int:
+        with self._reading(version) as target:
+            return behind(source, target)
 
     def _open(self) -> _Shelf:
         with self._lock:
@@ -184,10 +246,9 @@ class Library:
 
     def _opened(self, version: IndexVersion) -> _Shelf:
         settings = self._settings.with_recipe(version.recipe)
-        embedder = self._embedder
-        if _embedding(settings) != _embedding(self._settings):
-            embedder = self._access.embedder(settings)
-            embedder.load()
+        same = _embedding(settings) == _embedding(self._settings)
+        embedder = self._embedder if same else self._access.embedder(settings)
+        embedder.load()
         index = self._access.index(fingerprint_of(settings, embedder.describe()), version.name)
         index.load()
         return _Shelf(index, embedder, Pipeline(index, embedder, splitter_of(settings, embedder.describe())))

@@ -22,14 +22,13 @@ MAX_PASSES = 50
 
 @dataclass(frozen=True)
 class Progress:
-    """After a batch: totals of this run. `failed` has reasons by document id, `waiting` counts half-written sources.
+    """After a batch: totals of this run. `failed` has reasons by document id.
 
-    `settled` is true once a whole pass had nothing to do but what failed or waits.
+    `settled` is true once a whole pass had nothing to do but what failed.
     """
 
     copied: int = 0
     deleted: int = 0
-    waiting: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     passes: int = 0
     settled: bool = False
@@ -42,26 +41,24 @@ def follow(source: Index, target: Pipeline, *, delete: bool = True) -> Iterator[
     copied. Raises what the indices and the embedder raise; what is written stays, and another run goes on.
     """
     failed: dict[str, str] = {}
-    copied = deleted = waiting = 0
+    copied = deleted = 0
     for number in range(1, MAX_PASSES + 1):
         source.flush()
         target.index.flush()
         before = copied + deleted
-        waiting = 0
         for ids in _batches(differing(source.entries(), target.index.entries(), both=delete), BATCH_DOCUMENTS):
             found = source.ledger([doc_id for doc_id in ids if doc_id not in failed], with_document=True)
             ready = [entry for entry in found.values() if entry.content_hash]
-            waiting += len(found) - len(ready)
             errors = target.copy(ready)
             failed |= errors
             copied += len(ready) - len(errors)
             gone = [doc_id for doc_id in ids if doc_id not in found and doc_id not in failed] if delete else []
             deleted += sum(result.found for result in target.index.delete(gone)) if gone else 0
-            yield Progress(copied, deleted, waiting, failed, number)
+            yield Progress(copied, deleted, failed, number)
         if copied + deleted == before:
             break
     target.index.flush()
-    yield Progress(copied, deleted, waiting, failed, number, settled=copied + deleted == before)
+    yield Progress(copied, deleted, failed, number, settled=copied + deleted == before)
 
 
 def behind(source: Index, target: Index) -> int:
@@ -72,7 +69,8 @@ def behind(source: Index, target: Index) -> int:
 def differing(source: Iterable[LedgerEntry], target: Iterable[LedgerEntry], *, both: bool = True) -> Iterator[str]:
     """Ids of documents that the two ledgers, each in the order of ids, do not have alike.
 
-    Without `both`, only those that the source has, and has newer.
+    What is half-written in the source has no hash yet and is left to its writer. Without `both`, only documents that
+    the source has, and has newer.
     """
     theirs = iter(target)
     other = next(theirs, None)
@@ -83,10 +81,10 @@ def differing(source: Iterable[LedgerEntry], target: Iterable[LedgerEntry], *, b
             other = next(theirs, None)
         if other is not None and other.doc_id == entry.doc_id:
             newer = both or not other.content_hash or entry.indexed_at > other.indexed_at
-            if entry.content_hash != other.content_hash and newer:
+            if entry.content_hash not in ("", other.content_hash) and newer:
                 yield entry.doc_id
             other = next(theirs, None)
-        else:
+        elif entry.content_hash:
             yield entry.doc_id
     while both and other is not None:
         yield other.doc_id

@@ -246,6 +246,10 @@ class Backups(Protocol):
         ...
 
 
+class VersionStore(Versions, Backups, Protocol):
+    """Both sides of one index's keeper."""
+
+
 class Generator(Backend, Protocol):
     """Questions with their evidence to text with markers `[n]`, n being the rank of a hit."""
 

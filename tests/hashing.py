@@ -21,6 +21,8 @@ DIMENSION = 64
 class HashingEmbedder:
     """Texts that share many three-letter pieces are near each other. Another name has vectors that fit no other's."""
 
+    _name = "hashing"
+
     def __init__(self, name: str = "hashing") -> None:
         self._name = name
 
@@ -48,19 +50,18 @@ class HashingEmbedder:
         )
 
     def embed_passages(self, texts: Sequence[str]) -> Vectors:
-        return (
-            np.stack([_vector(text, self._name) for text in texts]) if texts else np.zeros((0, DIMENSION), np.float32)
-        )
+        seed = 0 if self._name == "hashing" else crc32(self._name.encode())
+        return np.stack([_vector(text, seed) for text in texts]) if texts else np.zeros((0, DIMENSION), np.float32)
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
         return self.embed_passages(texts)
 
 
-def _vector(text: str, seed: str) -> Vectors:
+def _vector(text: str, seed: int) -> Vectors:
     vector = np.zeros(DIMENSION, np.float32)
     padded = f"  {text.lower()} "
     for start in range(len(padded) - 2):
-        hashed = crc32(padded[start : start + 3].encode("utf-8", "replace"), crc32(seed.encode()))
+        hashed = crc32(padded[start : start + 3].encode("utf-8", "replace"), seed)
         vector[hashed % DIMENSION] += 1.0 if hashed & 0x10000 else -1.0
     length = float(np.linalg.norm(vector))
     if length == 0:

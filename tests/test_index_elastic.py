@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.server
 import json
 import socket
@@ -13,14 +14,16 @@ from typing import Any
 
 import elastic_transport
 import httpx
+import numpy as np
 import pytest
 
 from citewell.config import load_settings
 from citewell.errors import CitewellError, ConfigError, IndexUnavailable
 from citewell.index import analysis, elastic_errors, elastic_writes
 from citewell.index.elastic import ElasticIndex
+from citewell.index.elastic_versions import ElasticVersions
 from citewell.index.elastic_writes import Bulk, index_item
-from tests.contracts.index_material import FINGERPRINT, ask, documents, write
+from tests.contracts.index_material import DIMENSION, FINGERPRINT, ask, documents, write
 
 Opener = Callable[[], ElasticIndex]
 
@@ -212,6 +215,35 @@ def test_a_swapped_alias_shows_in_the_answers(opener: Opener, server: httpx.Clie
     legs = index.legs(ask("refund", angle=0))
     assert legs.index_version == f"{index_name}-000002"
     assert documents(legs, "dense") == ["a"]
+
+
+@pytest.mark.parametrize("dimension", [DIMENSION, 2 * DIMENSION])
+def test_a_swap_to_other_vectors_leaves_a_search_with_its_own(
+    opener: Opener, elasticsearch_url: str, index_name: str, dimension: int
+) -> None:
+    """The alias moves under a running process; what it searches and writes stays what fits its vectors."""
+    index = opener()
+    index.put([write("a", ["refund"])])
+    index.flush()
+    settings = load_settings(elasticsearch_url=elasticsearch_url, index_name=index_name)
+    other = FINGERPRINT.model_copy(update={"embedder": "other", "dimension": dimension})
+    versions = ElasticVersions(settings)
+    made = versions.create(other)
+    following = ElasticIndex(settings, other, made.name)
+    following.load()
+    vectors = np.ones((1, dimension), np.float32)
+    following.put([dataclasses.replace(write("b", ["refund"]), vectors=vectors)])
+    following.flush()
+    versions.promote(made.name)
+    for _ in range(2):
+        legs = index.legs(ask("refund", angle=0))
+        assert legs.index_version == f"{index_name}-000001"
+        assert documents(legs, "bm25") == documents(legs, "dense") == ["a"]
+    index.put([write("c", ["refund"])])
+    assert sorted(index.ledger(["a", "b", "c"])) == ["a", "c"]
+    assert sorted(following.ledger(["a", "b", "c"])) == ["b"]
+    following.close()
+    versions.close()
 
 
 class scripted:  # noqa: N801 - used as a context manager

@@ -23,6 +23,7 @@ from citewell.cli.config import config as _config
 from citewell.cli.doctor import doctor as _doctor
 from citewell.cli.eval import group as _eval
 from citewell.cli.eval import tune as _tune
+from citewell.cli.index import group as _index
 from citewell.cli.ingest import ingest as _ingest
 from citewell.cli.output import show_error
 from citewell.cli.search import search as _search
@@ -116,6 +117,7 @@ def _citewell(
 for _command in (_ingest, _search, _ask, _answer, _serve, _worker, _doctor, _config, _tune):
     app.command()(_command)
 app.add_typer(_eval)
+app.add_typer(_index)
 
 
 def main() -> None:

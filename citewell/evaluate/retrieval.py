@@ -113,6 +113,12 @@ def measure(engine: Engine, collection: Collection, modes: Sequence[str]) -> Mea
     )
 
 
+def change(before: Engine, after: Engine, collection: Collection) -> dict[str, float]:
+    """The paired difference in nDCG@10, as both are configured, from one engine to another, and the questions."""
+    values = [measure(engine, collection, ["hybrid"]).values["hybrid"]["nDCG@10"] for engine in (before, after)]
+    return _rounded(difference(values[1], values[0])) | {"questions": len(collection.questions)}
+
+
 def _reranked(engine: Engine, judged: JudgedQuestion) -> list[str]:
     found = engine.search(Question(text=judged.text, lang=judged.lang, k=DEPTH))
     return list(dict.fromkeys(hit.passage.doc_id for hit in found.hits))

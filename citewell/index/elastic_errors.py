@@ -79,7 +79,8 @@ def from_answer(address: str, status: int, error: Mapping[str, Any], words: str 
 def explain(error: Mapping[str, Any]) -> str:
     """One line from an error object: its reason and the deepest cause."""
     reason = str(error.get("reason", ""))
-    cause = error
+    roots = error.get("root_cause") or [{}]
+    cause = error if isinstance(error.get("caused_by"), Mapping) else roots[0]
     while isinstance(cause.get("caused_by"), Mapping):
         cause = cause["caused_by"]
     deepest = str(cause.get("reason", ""))

@@ -188,8 +188,8 @@ def _told(address: str, repository: str, snapshot: str) -> Iterator[None]:
                     f"Elasticsearch at {address} has no snapshot repository `{repository}`",
                     remedy="Register it with PUT _snapshot/NAME; docs/operations.md, Backups, has an example.",
                 ) from None
-            if kind in ("snapshot_missing_exception", "invalid_snapshot_name_exception"):
-                gone = kind.startswith("snapshot")
+            if kind == "snapshot_missing_exception" or "snapshot_name" in kind:
+                gone = kind == "snapshot_missing_exception"
                 said = "does not exist" if gone else f"cannot be made: {body.get('reason', '')}"
                 raise BadInput(
                     f"the snapshot {repository}/{snapshot} {said}",

@@ -139,6 +139,8 @@ class LanceVersions:
 
     def promote(self, name: str) -> None:
         with self._changing("promote a version of") as found:
+            if named(found, name).role == "current":
+                raise Conflict(f"{name} is the current version", remedy="Nothing: it is searched already.")
             self._make_current(found, name, keep=True)
 
     def drop(self, name: str) -> None:
@@ -191,9 +193,7 @@ class LanceVersions:
     # Steps
 
     def _make_current(self, found: list[IndexVersion], name: str, *, keep: bool) -> None:
-        target, roles = named(found, name), _by_role(found)
-        if target.role == "current" and (self._folder / _ROLES).exists():
-            raise Conflict(f"{name} is the current version", remedy="Nothing: it is searched already.")
+        roles = _by_role(found)
         former = roles.pop("current", "")
         kept: dict[Role, str] = {role: held for role, held in roles.items() if held != name}
         kept["current"] = name

@@ -83,8 +83,11 @@ def may_drop(found: Sequence[IndexVersion], name: str) -> None:
 
 
 def _mismatch(version: IndexVersion, fingerprint: Fingerprint, where: str) -> FingerprintMismatch:
+    made, asked = version.fingerprint.to_dict(), fingerprint.to_dict()
+    differ = ", ".join(name for name in asked if made.get(name) != asked[name])
     return FingerprintMismatch(
-        f"{where} was made with {version.fingerprint.describe()}; it was opened with {fingerprint.describe()}",
+        f"{where} was made with {version.fingerprint.describe()}; it was opened with {fingerprint.describe()}. "
+        f"They differ in: {differ}",
         remedy="`citewell index migrate` builds it anew with these settings while it stays in use. Or set them back, "
         "or choose another `index_name`.",
     )
