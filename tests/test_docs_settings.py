@@ -16,6 +16,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 SETTINGS = (DOCS / "settings.md").read_text("utf-8")
 CLI = (DOCS / "cli.md").read_text("utf-8")
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
+GROUPED = [(name, sub) for name, group in COMMANDS.items() for sub in getattr(group, "commands", ())]
 
 
 def _section(page: str, heading: str) -> str:
@@ -49,6 +50,17 @@ def test_every_command_and_option_is_on_its_page(name: str) -> None:
         for option in parameter.opts:
             if option.startswith("--") and option != "--help":
                 assert f"`{option}" in section or f" {option} " in section, f"citewell {name}: {option}"
+
+
+@pytest.mark.parametrize(("name", "sub"), GROUPED)
+def test_every_command_of_a_group_is_on_its_page(name: str, sub: str) -> None:
+    section, command = _section(CLI, f"## citewell {name}"), COMMANDS[name].commands[sub]
+    assert f"`citewell {name} {sub}" in section
+    assert f"citewell {name} {sub}" in command.help, "it teaches by example"
+    for parameter in command.params:
+        for option in (*parameter.opts, *parameter.secondary_opts):
+            if option.startswith("--") and option != "--help":
+                assert f"`{option}" in section or f" {option} " in section, f"citewell {name} {sub}: {option}"
 
 
 def test_no_section_without_a_command() -> None:

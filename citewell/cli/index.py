@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 group = typer.Typer(
     name="index",
-    help="Look after the versions of the index: migrate, promote, roll back, drop, back up, restore.",
+    help="Look after the versions of the index. `citewell index migrate` builds it anew while it stays in use.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
