@@ -1,9 +1,10 @@
 """The retrieval figures of docs/quality.md: every collection, every mode, both stacks.
 
-    python bench/quality.py ../shared/corpora --elasticsearch-url http://127.0.0.1:9200 --cache build/vectors.sqlite
+    python bench/quality.py ../shared/corpora --elasticsearch-url http://127.0.0.1:9200 --cache build/quality
 
 Each collection is loaded as the product loads it (split, embedded, indexed), then up to `--questions` judged questions,
-spread evenly, are searched. `--cache` keeps vectors of passages, so that a second run, and the second stack, are quick.
+spread evenly, are searched. The folder `--cache` keeps vectors of passages, so that a second run, and the second stack,
+are quick.
 Writes a Markdown table to stdout and, with `--json`, every figure with its interval.
 """
 
@@ -12,17 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from elasticsearch import Elasticsearch
-
 from citewell.config import load_settings
-from citewell.embed.cache import CachedEmbedder
-from citewell.embed.sentence import SentenceTransformerEmbedder
 from citewell.engine import Engine, build
 from citewell.evaluate.collection import Collection, from_folder
 from citewell.evaluate.retrieval import documents, fetch, report
@@ -49,30 +45,27 @@ def loaded(folder: Path, engine: Engine) -> None:
 
 def measure(folder: Path, stack: str, options: argparse.Namespace) -> dict[str, Any]:
     collection = spread(from_folder(folder), options.questions)
-    with tempfile.TemporaryDirectory() as place:
-        name = f"bench-{uuid.uuid4().hex[:8]}"
-        settings = load_settings(
-            stack=stack, data_dir=Path(place), index_name=name, elasticsearch_url=options.elasticsearch_url
-        )
-        engine = build(settings, "ingest")
-        # The cache stands in for the embedder: the same vectors, computed once for both stacks.
-        engine.embedder = CachedEmbedder(SentenceTransformerEmbedder(settings), file=options.cache, questions=10_000)
+    settings = load_settings(
+        stack=stack,
+        data_dir=options.cache,
+        embed_cache=True,
+        index_name=f"bench-{uuid.uuid4().hex[:8]}",
+        elasticsearch_url=options.elasticsearch_url,
+    )
+    with build(settings, "ingest") as engine:
         try:
-            with engine:
-                loaded(folder, engine)
-                found = report(collection, [measured(engine, collection, MODES)])
-                fetched = fetch(engine, collection)
-                present = engine.plan(fetched[0].legs.lang)
-                choice = tune([replace(item.legs, lang=fetched[0].legs.lang) for item in fetched], present)
-                found["tuned"] = {"validated": choice.validated, "low": choice.low, "high": choice.high}
-                found["tuned"]["plan"] = choice.plan.fusion.describe() | {"depth": choice.plan.depth}
-                found["top10"] = {
-                    item.question.id: documents(item.legs, engine.plan(item.legs.lang))[:10] for item in fetched
-                }
+            loaded(folder, engine)
+            found = report(collection, [measured(engine, collection, MODES)])
+            fetched = fetch(engine, collection)
+            present = engine.plan(fetched[0].legs.lang)
+            choice = tune([replace(item.legs, lang=fetched[0].legs.lang) for item in fetched], present)
+            found["tuned"] = {"validated": choice.validated, "low": choice.low, "high": choice.high}
+            found["tuned"]["plan"] = choice.plan.fusion.describe() | {"depth": choice.plan.depth}
+            found["top10"] = {
+                item.question.id: documents(item.legs, engine.plan(item.legs.lang))[:10] for item in fetched
+            }
         finally:
-            if stack == "served":
-                with Elasticsearch(options.elasticsearch_url) as client:
-                    client.indices.delete(index=[f"{name}-000001", f"{name}-000001-documents"], ignore_unavailable=True)
+            engine.library.remove()
     return found
 
 
@@ -96,7 +89,7 @@ def main() -> int:
     parser.add_argument("corpora", nargs="?", type=Path, default=Path("../shared/corpora"))
     parser.add_argument("--elasticsearch-url", default="")
     parser.add_argument("--questions", type=int, default=400)
-    parser.add_argument("--cache", type=Path, default=Path("build/vectors.sqlite"))
+    parser.add_argument("--cache", type=Path, default=Path("build/quality"))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--only", default="", help="one collection, by name")
     options = parser.parse_args()

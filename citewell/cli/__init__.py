@@ -24,6 +24,7 @@ from citewell.cli.doctor import doctor as _doctor
 from citewell.cli.eval import group as _eval
 from citewell.cli.eval import tune as _tune
 from citewell.cli.index import group as _index
+from citewell.cli.info import info as _info
 from citewell.cli.ingest import ingest as _ingest
 from citewell.cli.output import show_error
 from citewell.cli.search import search as _search
@@ -114,7 +115,7 @@ def _citewell(
         raise typer.Exit(2)
 
 
-for _command in (_ingest, _search, _ask, _answer, _serve, _worker, _doctor, _config, _tune):
+for _command in (_ingest, _search, _ask, _answer, _serve, _worker, _info, _doctor, _config, _tune):
     app.command()(_command)
 app.add_typer(_eval)
 app.add_typer(_index)

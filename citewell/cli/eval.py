@@ -37,6 +37,12 @@ Corpus = Annotated[
     ),
 ]
 Split = Annotated[str, typer.Option("--split", metavar="NAME", help="Judgements of the collection: qrels/NAME.tsv.")]
+Stacks = Annotated[str, typer.Option("--stack", metavar="A,B", help="Stacks to compare: embedded, elasticsearch.")]
+IndexName = Annotated[str, typer.Option("--index", metavar="NAME", help="Search this index instead of the set one.")]
+Out = Annotated[
+    list[Path] | None,
+    typer.Option("--out", metavar="FILE", help="Write the report there, as .json, .md or .html; repeatable."),
+]
 Limit = Annotated[int, typer.Option("--limit", min=0, metavar="N", help="Only the first N judged questions; 0: all.")]
 
 group = typer.Typer(
@@ -55,16 +61,9 @@ def retrieval(
     split: Split = "test",
     mode: Annotated[str, typer.Option("--mode", metavar="A,B", help=_MODES)] = "bm25,dense,hybrid",
     limit: Limit = 0,
-    stack: Annotated[
-        str, typer.Option("--stack", metavar="A,B", help="Stacks to compare: embedded, elasticsearch.")
-    ] = "",
-    index: Annotated[
-        str, typer.Option("--index", metavar="NAME", help="Search this index instead of the set one.")
-    ] = "",
-    out: Annotated[
-        list[Path] | None,
-        typer.Option("--out", metavar="FILE", help="Write the report there, as .json, .md or .html; repeatable."),
-    ] = None,
+    stack: Stacks = "",
+    index: IndexName = "",
+    out: Out = None,
     baseline: Annotated[
         Path | None, typer.Option("--baseline", metavar="FILE", help="An earlier report to compare with.")
     ] = None,
@@ -93,9 +92,10 @@ def retrieval(
     before = _report_of(baseline, collection.name) if baseline else None
     modes = list(dict.fromkeys(name.strip() for name in mode.split(",") if name.strip()))
     measured = []
-    for name in _stacks(stack):
-        with _engine(corpus, name, index) as engine, waiting("measuring"):
-            measured.append(measure(engine, collection, modes))
+    with tempfile.TemporaryDirectory(prefix="citewell-eval-") as folder:
+        for name in _stacks(stack):
+            with _engine(corpus, Path(folder), name, index) as engine, waiting("measuring"):
+                measured.append(measure(engine, collection, modes))
     found = report(collection, measured)
     for file in out or ():
         save(found, file)
@@ -138,7 +138,11 @@ def tune(
     from citewell.settings_file import write_tuned
 
     collection = _collection(corpus, queries, qrels, split, limit)
-    with _engine(corpus) as engine, waiting("tuning"):
+    with (
+        tempfile.TemporaryDirectory(prefix="citewell-eval-") as folder,
+        _engine(corpus, Path(folder)) as engine,
+        waiting("tuning"),
+    ):
         legs = [item.legs for item in fetch(engine, collection)]
         langs = sorted({item.lang for item in legs})
         choices = [choose([item for item in legs if item.lang == lang], engine.plan(lang)) for lang in langs]
@@ -173,8 +177,11 @@ def _collection(corpus: Path | None, queries: Path | None, qrels: Path | None, s
 
 
 @contextlib.contextmanager
-def _engine(corpus: Path | None, stack: str = "", index: str = "") -> Iterator[Engine]:
-    """A loaded engine on the settings' index; with a corpus, on an index of its own, which goes again."""
+def _engine(corpus: Path | None, folder: Path, stack: str = "", index: str = "") -> Iterator[Engine]:
+    """A loaded engine on the settings' index; with a corpus, on an index of its own, which goes again.
+
+    `folder` keeps the vectors of a corpus from one stack to the next.
+    """
     from citewell.cli.logs import for_a_person
     from citewell.config import load_settings
     from citewell.engine import build
@@ -185,10 +192,8 @@ def _engine(corpus: Path | None, stack: str = "", index: str = "") -> Iterator[E
     with contextlib.ExitStack() as life:
         life.enter_context(for_a_person())
         if corpus is not None:
-            folder = life.enter_context(tempfile.TemporaryDirectory(prefix="citewell-eval-"))
             chosen = {"stack": stack or "embedded", "index_name": f"eval-{uuid.uuid4().hex[:8]}"}
-            if chosen["stack"] == "embedded":
-                chosen["data_dir"] = Path(folder)
+            chosen |= {"data_dir": folder, "embed_cache": True}
         with waiting("loading"):
             engine = life.enter_context(build(load_settings(**chosen), "ingest"))
         if corpus is not None:
