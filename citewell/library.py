@@ -82,6 +82,8 @@ class Library:
         self._others: dict[str, _Shelf] = {}
         self._lost: dict[str, float] = {}
         self._lock = threading.RLock()
+        # Opening another version may load a model; searches do not wait for that.
+        self._others_lock = threading.Lock()
 
     def index(self) -> Index:
         """The version that is searched, opened on first use. Raises `FingerprintMismatch`, `IndexUnavailable`."""
@@ -94,7 +96,7 @@ class Library:
             return self._versions
 
     def close(self) -> None:
-        with self._lock:
+        with self._others_lock, self._lock:
             for shelf in self._others.values():
                 shelf.index.close()
                 if shelf.embedder is not self._embedder:
@@ -229,17 +231,19 @@ class Library:
         own, found = self.index().version, []
         with _left_behind("list"):
             for version in self.versions().all():
-                if version.role in LIVE and version.name != own and self._lost.get(version.name, 0) < time.monotonic():
-                    with _left_behind("open", version=version.name):
-                        self._lost[version.name] = time.monotonic() + _TRY_AGAIN_S
-                        found.append(self._shelf(version))
-                        del self._lost[version.name]
+                late = self._lost.get(version.name, 0) > time.monotonic()
+                if version.role not in LIVE or version.name == own or late:
+                    continue
+                self._lost[version.name] = time.monotonic() + _TRY_AGAIN_S  # until it is open
+                with _left_behind("open", version=version.name):
+                    found.append(self._shelf(version))
+                    del self._lost[version.name]
         return found
 
     def _shelf(self, version: IndexVersion) -> _Shelf:
         """Another version, opened once, with its recipe's embedder. A number may come again, with other vectors."""
         key = f"{version.name} {version.fingerprint.to_json()}"
-        with self._lock:
+        with self._others_lock:
             if key not in self._others:
                 self._others[key] = self._opened(version)
             return self._others[key]

@@ -121,6 +121,55 @@ def test_a_vector_index_still_finds_what_a_rare_filter_leaves(opener: Opener, mo
     assert documents(rare, "dense") == [f"r{n}" for n in range(6)]
 
 
+def test_filters_mean_the_same_with_indices(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for rows that were written after the indices were made, and for rows without groups or metadata."""
+    monkeypatch.setattr(lance, "SCALAR_INDEX_ROWS", 4)
+    index = opener()
+    index.put([write("open", ["refund"], lang="en"), write("hr", ["refund"], lang="es", groups=("hr",))])
+    index.put(
+        [write("year", ["refund"], lang="en", metadata={"year": 2024}), write("named", ["refund"], groups=("*",))]
+    )
+    index.flush()
+    index.put([write("late", ["refund"], lang="en", groups=("hr",), metadata={"year": 2024}), write("new", ["refund"])])
+    for flushed in (False, True):
+        found = {
+            groups: set(documents(index.legs(ask("refund", groups=groups)), "bm25"))
+            for groups in (None, (), ("hr",), ("*",), ("everyone",))
+        }
+        assert found[()] == found[("everyone",)] == {"open", "year", "new"}
+        assert found[("hr",)] == found[()] | {"hr", "late"}
+        assert found[("*",)] == found[()] | {"named"}
+        assert found[None] == found[("hr",)] | {"named"}
+        of_year = Filters(metadata={"year": (2024,)})
+        assert set(documents(index.legs(ask("refund", filters=of_year)), "bm25")) == {"year", "late"}
+        assert documents(index.legs(ask("refund", filters=Filters(lang=("es",)))), "bm25") == ["hr"]
+        if not flushed:
+            index.flush()
+
+
+def test_a_search_among_writers_finds_whole_rows(opener: Opener) -> None:
+    """Rows move under a search when their table is compacted; each still comes with its own text."""
+    index, writer = opener(), opener()
+    writer.put([write(f"d{n}", [f"refund number{n}"]) for n in range(40)])
+    stop = threading.Event()
+
+    def churn() -> None:
+        while not stop.is_set():
+            writer.put([write(f"d{n}", [f"refund number{n}"]) for n in range(0, 40, 3)])
+            writer.flush()
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        for _ in range(40):
+            legs = index.legs(ask("refund", angle=0))
+            assert len(legs.ranked["bm25"]) == 40
+            assert all(passage.text.endswith(f"number{passage.doc_id[1:]}") for passage in legs.passages.values())
+    finally:
+        stop.set()
+        thread.join()
+
+
 def test_a_writer_that_waits_too_long_says_so(opener: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index = opener()
     monkeypatch.setattr(lance, "LOCK_TIMEOUT_S", 0.1)

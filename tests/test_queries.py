@@ -81,14 +81,13 @@ class TestConditions:
         assert queries.elastic_filter(Filters(), ()) == [
             {"bool": {"should": [{"bool": {"must_not": [{"exists": {"field": "groups"}}]}}], "minimum_should_match": 1}}
         ]
-        assert queries.sql_filter(Filters(), ()) == "array_length(groups) = 0"
+        assert queries.sql_filter(Filters(), ()) == "array_has_any(readers, ['everyone'])"
 
     def test_groups_add_what_they_may_see(self) -> None:
         ((clause,),) = [queries.elastic_filter(Filters(), ("hr", "it"))]
         assert clause["bool"]["should"][1] == {"terms": {"groups": ["hr", "it"]}}
-        assert queries.sql_filter(Filters(), ("h'r",)) == (
-            "(array_length(groups) = 0 OR array_has_any(groups, ['h''r']))"
-        )
+        assert queries.sql_filter(Filters(), ("h'r",)) == "array_has_any(readers, ['everyone', 'group:h''r'])"
+        assert filters.readers(("everyone",)) == ["group:everyone"], "no group's name opens a passage to all"
 
     @given(st.text())
     def test_a_quoted_text_ends_where_it_should(self, text: str) -> None:

@@ -7,7 +7,7 @@ one place that quotes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from citewell.errors import InvalidFilter
@@ -23,6 +23,8 @@ _KNOWN_FIELDS = "lang, doc_id, url, metadata.KEY"
 TERM_SEPARATOR = "\x1f"
 # Around each term of LanceDB's `orderable`, so that a pattern finds whole terms alone.
 TERM_EDGE = "\x1e"
+# Who may read a passage without groups. A group's name has a prefix, so that none can be this.
+EVERYONE = "everyone"
 
 
 def parse_filters(raw: Any) -> Filters:
@@ -113,6 +115,16 @@ def canonical(value: FilterValue) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return value if isinstance(value, str) else repr(value)
+
+
+def reader(group: str) -> str:
+    """A group as a passage's `readers` in LanceDB name it."""
+    return f"group:{group}"
+
+
+def readers(groups: Sequence[str]) -> list[str]:
+    """Who may read a passage of these groups: a list that an index can hold, and that is never empty."""
+    return [reader(group) for group in groups] or [EVERYONE]
 
 
 def metadata_terms(metadata: Mapping[str, Any]) -> list[str]:

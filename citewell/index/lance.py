@@ -20,14 +20,14 @@ import structlog
 from citewell.config import Settings
 from citewell.errors import IndexUnavailable
 from citewell.index import lance_rows as rows
-from citewell.index import queries, words
+from citewell.index import lance_search
 from citewell.index.lance_versions import connected, create, folder_of, table_names, versions
 from citewell.index.lock import writer_lock
-from citewell.index.queries import bm25_text, runnable_legs, sql_filter, sql_in
+from citewell.index.queries import sql_in
 from citewell.index.roles import choose, version_name
 from citewell.index.writes import latest, problem, results
 from citewell.ports import DocumentWrite, Legs, LegsQuery, WriteResult
-from citewell.records import Fingerprint, LedgerEntry, Leg, Passage
+from citewell.records import Fingerprint, LedgerEntry
 
 # Below this many passages an exact scan answers in some ten milliseconds, and needs no training.
 VECTOR_INDEX_ROWS = 50_000
@@ -139,18 +139,8 @@ class LanceIndex:
     # Reading
 
     def legs(self, query: LegsQuery) -> Legs:
-        where = sql_filter(query.filters, query.groups)
-        ranked: dict[Leg, list[tuple[str, float]]] = {leg: [] for leg in query.legs}
-        found: dict[str, Passage] = {}
-        run = {"bm25": self._bm25, "dense": self._dense}
         with self._translated("search"):
-            for leg in runnable_legs(query):
-                hits = run[leg](query, where)
-                ranked[leg] = sorted(((hit["id"], score) for hit, score in hits), key=lambda item: (-item[1], item[0]))
-                for hit, _ in hits:
-                    if hit["id"] not in found:
-                        found[hit["id"]] = rows.to_passage(hit)
-        return Legs(ranked=ranked, passages=found, index_version=self._found)
+            return lance_search.legs(self._tables()[1], query, self._fingerprint.similarity, self._found)
 
     def ledger(self, doc_ids: Sequence[str], *, with_document: bool = False) -> dict[str, LedgerEntry]:
         columns = rows.LEDGER_COLUMNS + (["document"] if with_document else [])
@@ -214,15 +204,16 @@ class LanceIndex:
         final.execute(rows.ledger_rows([write.entry for write in writes]))
 
     def _optimize(self) -> None:
-        from lancedb.index import BTree
+        from lancedb.index import Bitmap, BTree, LabelList
 
         for table in self._tables():
             _tidy(table)
         documents, passages = self._tables()
         count = passages.count_rows()
         wanted: list[tuple[Any, str, Any]] = []
-        if count >= SCALAR_INDEX_ROWS:
-            wanted += [(passages, "id", BTree()), (passages, "doc_id", BTree())]
+        if count >= SCALAR_INDEX_ROWS:  # of ids for writes, of the rest for filters: without them, every row is read
+            wanted += [(passages, "id", BTree()), (passages, "doc_id", BTree()), (passages, "lang", Bitmap())]
+            wanted += [(passages, "readers", LabelList()), (passages, "meta_terms", LabelList())]
         if documents.count_rows() >= SCALAR_INDEX_ROWS:
             wanted.append((documents, "doc_id", BTree()))
         if count >= VECTOR_INDEX_ROWS and self._fingerprint.vector_index != "flat":
@@ -230,52 +221,6 @@ class LanceIndex:
         for table, column, config in wanted:
             if column not in _indexed_columns(table):
                 table.create_index(column, config=config)
-
-    def _bm25(self, query: LegsQuery, where: str) -> list[tuple[dict[str, Any], float]]:
-        from lancedb.query import BooleanQuery, FullTextQuery, MatchQuery, Occur
-
-        text = bm25_text(query.text)
-        asked = [
-            (words.stems(text, query.lang), rows.STEMS, queries.TEXT_WEIGHT),
-            (words.question_words(text, query.lang), rows.WORDS, queries.STANDARD_WEIGHT),
-        ]
-        parts: list[tuple[Occur, FullTextQuery]] = [
-            # A question is words: this class takes no operators. Its defaults are invisible to mypy.
-            (Occur.SHOULD, MatchQuery(found, column, boost=weight))  # type: ignore[call-arg]
-            for found, column, weight in asked
-            if found
-        ]
-        if not parts:  # stop words alone
-            return []
-        _, passages = self._tables()
-        search = passages.search(BooleanQuery(parts), query_type="fts").limit(query.depth)
-        if where:
-            search = search.where(where, prefilter=True)
-        found = search.select([*rows.PASSAGE_COLUMNS, "_score"]).to_arrow().to_pylist()
-        return [(row, float(row["_score"])) for row in found]
-
-    def _dense(self, query: LegsQuery, where: str) -> list[tuple[dict[str, Any], float]]:
-        found = self._nearest(query, where, exact=False)
-        if where and len(found) < query.depth:
-            # A graph index walks past what a rare filter leaves; without an index this is the same scan again.
-            _, passages = self._tables()
-            if "vector" in _indexed_columns(passages):
-                found = self._nearest(query, where, exact=True)
-        # Its distance is 1 less the cosine, or 1 less the dot product.
-        return [(row, 1.0 - float(row["_distance"])) for row in found]
-
-    def _nearest(self, query: LegsQuery, where: str, *, exact: bool) -> list[dict[str, Any]]:
-        _, passages = self._tables()
-        if query.vector is None:
-            raise ValueError("the dense leg needs the question's vector")
-        search = passages.search(query.vector.reshape(-1), vector_column_name="vector", query_type="vector")
-        search = search.distance_type(self._fingerprint.similarity).limit(query.depth).refine_factor(2)
-        if exact:
-            search = search.bypass_vector_index()
-        if where:
-            search = search.where(where, prefilter=True)
-        found: list[dict[str, Any]] = search.select([*rows.PASSAGE_COLUMNS, "_distance"]).to_arrow().to_pylist()
-        return found
 
     # Shelter
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from citewell.errors import CitewellError, IndexUnavailable
 from citewell.index import words
-from citewell.index.filters import TERM_EDGE, TERM_SEPARATOR, metadata_terms, orderable
+from citewell.index.filters import TERM_EDGE, TERM_SEPARATOR, metadata_terms, orderable, readers
 from citewell.ports import DocumentWrite
 from citewell.records import Document, Fingerprint, LedgerEntry, Passage
 
@@ -69,6 +69,7 @@ def passage_schema(fingerprint: Fingerprint, recipe: Mapping[str, Any]) -> pa.Sc
         pa.field("meta_terms", pa.list_(pa.string())),
         pa.field("orderable", pa.string()),
         pa.field("groups", pa.list_(pa.string())),
+        pa.field("readers", pa.list_(pa.string())),
         pa.field("vector", pa.list_(pa.float32(), fingerprint.dimension)),
         pa.field(WORDS, pa.string()),
         pa.field(STEMS, pa.string()),
@@ -104,6 +105,7 @@ def passage_rows(writes: Sequence[DocumentWrite], schema: pa.Schema) -> pa.Table
     columns["metadata"] = [json.dumps(passage.metadata, ensure_ascii=False) for passage in passages]
     columns["meta_terms"] = [metadata_terms(passage.metadata) for passage in passages]
     columns["groups"] = [list(passage.groups) for passage in passages]
+    columns["readers"] = [readers(passage.groups) for passage in passages]
     columns["orderable"] = [_orderable_terms(passage) for passage in passages]
     columns[WORDS] = [words.words(text) for text in content]
     columns[STEMS] = [words.stems(text, p.lang) for text, p in zip(content, passages, strict=True)]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from citewell.index.analysis import LANGUAGES, language_of
-from citewell.index.filters import TERM_EDGE, TERM_SEPARATOR, canonical
+from citewell.index.filters import EVERYONE, TERM_EDGE, TERM_SEPARATOR, canonical, reader
 from citewell.index.ranges import bounds, hex_range
 from citewell.index.words import question_words, stems
 from citewell.ports import LegsQuery
@@ -148,8 +148,7 @@ def sql_filter(filters: Filters, groups: tuple[str, ...] | None) -> str:
         conditions.append(f"({' OR '.join(starts)})")
     conditions += [_sql_range(key, span) for key, span in filters.ranges.items()]
     if groups is not None:
-        everyone = "array_length(groups) = 0"
-        conditions.append(f"({everyone} OR {_sql_any('groups', groups)})" if groups else everyone)
+        conditions.append(_sql_any("readers", [EVERYONE, *map(reader, groups)]))
     return " AND ".join(conditions)
 
 

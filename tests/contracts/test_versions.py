@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -218,6 +219,31 @@ class TestMigration:
         assert migrator.migrate(migrator.fingerprint())[0].role == "next"
         pipeline = migrator._shelf(migrator.versions().all()[1]).pipeline
         assert pipeline.copy([bare]) == {"d000": "its text is not in the ledger"}
+
+    def test_searches_do_not_wait_for_another_version_s_model(self, opener: Opener, settings: Settings) -> None:
+        load(opener(OLD), texts(3))
+        new = opener(NEW)
+        migrated(new)
+        asked, go = threading.Event(), threading.Event()
+
+        class Slow(HashingEmbedder):
+            def load(self) -> None:
+                asked.set()
+                assert go.wait(30)
+
+        service = Library(
+            settings, HashingEmbedder(OLD), dataclasses.replace(access(settings), embedder=lambda _: Slow(NEW))
+        )
+        writer = threading.Thread(target=load, args=(service, [Document(id="w", text="A slow tent.", lang="en")]))
+        writer.start()
+        try:
+            assert asked.wait(30)
+            assert "d001" in found(service, "the lamp number 1", OLD)
+        finally:
+            go.set()
+            writer.join()
+            service.close()
+        assert "w" in found(new, "a slow tent", NEW)
 
 
 class TestRefusals:
