@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from citewell.device import Precision
 from citewell.errors import ConfigError
 from citewell.records import FusionMethod, VectorIndex
 
@@ -90,6 +91,9 @@ class Settings(BaseSettings):
         (), description="Languages that the embedder speaks; empty believes its model card, or takes it for all."
     )
     device: str = Field("auto", description="Where models run: auto, cpu, cuda, cuda:1, mps.")
+    embedder_dtype: Precision = Field(
+        "auto", description="Precision of the embedder: float32, bfloat16, or auto: bfloat16 where that is quicker."
+    )
     embed_batch: int = Field(
         0, ge=0, le=4096, description="Texts in one batch of the embedder; 0 is 16 on a CPU and 128 on a GPU."
     )

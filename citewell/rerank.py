@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from citewell import device
 from citewell.config import Settings, stay_offline
 from citewell.errors import RerankerUnavailable
 from citewell.ports import RerankResult
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 _CPU_BATCH = 8
 _GPU_BATCH = 64
-# With AVX-512 instructions alone bf16 is slower than fp32 (30 passages a second against 38, docs/LOG.md).
-_FAST_BF16 = "amx_bf16"
 
 
 class CrossEncoderReranker:
@@ -42,15 +41,13 @@ class CrossEncoderReranker:
 
     def _open(self) -> CrossEncoder:
         stay_offline()
-        import torch
         from sentence_transformers import CrossEncoder
         from transformers.utils import logging
 
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        device = self._device if self._device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        dtype = torch.bfloat16 if _fast_bf16(device) else torch.float32
+        where = device.chosen(self._device)
         try:
-            model: CrossEncoder = CrossEncoder(self._name, device=device, model_kwargs={"dtype": dtype})
+            model: CrossEncoder = CrossEncoder(self._name, device=where, model_kwargs={"dtype": device.dtype(where)})
         except Exception as error:  # the library raises many kinds for a model that is absent or broken
             raise RerankerUnavailable(f"the reranker `{self._name}` cannot be loaded: {error}") from error
         if model.num_labels != 1:
@@ -87,12 +84,3 @@ class CrossEncoderReranker:
         self.load()
         assert self._model is not None
         return self._model
-
-
-def _fast_bf16(device: str) -> bool:
-    """Whether bf16 is quicker than fp32 there."""
-    import torch
-
-    if device.startswith("cuda"):
-        return bool(torch.cuda.is_bf16_supported())
-    return device == "cpu" and bool(torch.cpu.get_capabilities().get(_FAST_BF16, False))

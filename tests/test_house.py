@@ -19,7 +19,7 @@ FILES = sorted(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.p
 # Lowest first; a module imports from its own layer and from those below. A longer prefix wins.
 LAYERS = (
     ("citewell", "citewell.records", "citewell.errors"),
-    ("citewell.config", "citewell.settings_file"),
+    ("citewell.config", "citewell.settings_file", "citewell.device"),
     ("citewell.ports",),
     ("citewell.language", "citewell.text", "citewell.parse", "citewell.split", "citewell.fuse", "citewell.prompt",
      "citewell.cite", "citewell.evidence", "citewell.index.queries", "citewell.index.analysis",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
+from citewell import device
 from citewell.config import Settings, stay_offline
 from citewell.errors import EmbedderUnavailable, MissingDependency
 from citewell.language import normalize
@@ -70,6 +71,7 @@ class SentenceTransformerEmbedder:
     def __init__(self, settings: Settings) -> None:
         self._name = settings.embedder
         self._device = settings.device
+        self._precision = settings.embedder_dtype
         self._batch = settings.embed_batch
         self._languages = settings.embedder_languages
         self._model: SentenceTransformer | None = None
@@ -90,8 +92,10 @@ class SentenceTransformerEmbedder:
         from transformers.utils import logging
 
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        where = device.chosen(self._device)
+        kind = {"dtype": device.dtype(where, self._precision)}
         try:
-            return SentenceTransformer(source, device=None if self._device == "auto" else self._device)
+            return SentenceTransformer(source, device=where, model_kwargs=kind)
         except Exception as error:  # the library raises many kinds for a model that is absent or broken
             raise EmbedderUnavailable(
                 f"the embedder `{self._name}` cannot be loaded: {error}",
@@ -139,6 +143,7 @@ class SentenceTransformerEmbedder:
             "dimension": card.dimension,
             "max_tokens": card.max_tokens,
             "languages": list(card.languages) or "all",
+            "dtype": str(self._used().dtype).removeprefix("torch."),
         }
 
     def describe(self) -> EmbedderCard:
@@ -155,11 +160,18 @@ class SentenceTransformerEmbedder:
         return self._encode(texts, "encode_query")
 
     def _encode(self, texts: Sequence[str], method: str) -> Vectors:
-        card = self.describe()
-        assert self._model is not None
+        model = self._used()
         if not texts:
-            return np.zeros((0, card.dimension), dtype=np.float32)
-        encode = getattr(self._model, method)
-        batch = self._batch or (_CPU_BATCH if str(self._model.device) == "cpu" else _GPU_BATCH)
-        vectors = encode(list(texts), batch_size=batch, normalize_embeddings=True, show_progress_bar=False)
-        return np.ascontiguousarray(vectors, dtype=np.float32)
+            return np.zeros((0, self.describe().dimension), dtype=np.float32)
+        encode = getattr(model, method)
+        batch = self._batch or (_CPU_BATCH if model.device.type == "cpu" else _GPU_BATCH)
+        found = encode(list(texts), batch_size=batch, normalize_embeddings=False, show_progress_bar=False)
+        vectors = np.asarray(found, dtype=np.float32)
+        # Not by the model: in bfloat16 a length of 1 is off by up to 0.002.
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.ascontiguousarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)
+
+    def _used(self) -> SentenceTransformer:
+        self.load()
+        assert self._model is not None
+        return self._model
