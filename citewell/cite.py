@@ -102,6 +102,8 @@ def citation(hit: Hit, span: Span, *, marker: int, sentence: int) -> Citation:
         support=round(span.support, 4),
         title=passage.title,
         url=passage.url,
+        heading=passage.heading,
+        page=passage.page,
         passage_hash=text_hash(passage.text),
     )
 

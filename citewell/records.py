@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
 # Of what an index holds; an index of another one has to be migrated.
-INDEX_SCHEMA = 3
+INDEX_SCHEMA = 4
 
 Mode = Literal["hybrid", "bm25", "dense"]
 Leg = Literal["bm25", "dense"]
@@ -51,7 +51,12 @@ def text_hash(text: str) -> str:
 
 
 class Document(Record):
-    """What a user loads. `groups` empty means that everyone may see it."""
+    """What a user loads. `groups` empty means that everyone may see it.
+
+    `pages` are the offsets in `text` at which its pages begin, in order, the first one's included; empty where it has
+    none. `revision` is what its source calls this state of it (an entity tag, the value of a column that only grows);
+    it is no part of the content.
+    """
 
     id: Annotated[str, Field(min_length=1, max_length=512)]
     text: str
@@ -60,10 +65,13 @@ class Document(Record):
     lang: str = ""
     metadata: dict[str, Any] = Field(default_factory=dict)
     groups: tuple[str, ...] = ()
+    pages: tuple[int, ...] = ()
+    revision: str = ""
 
     def content_hash(self) -> str:
         """SHA-256 over everything that the index keeps of the document; equal hash, nothing to do."""
-        canonical = json.dumps(self.to_dict(), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        content = self.model_dump(mode="json", exclude={"revision"})
+        canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return text_hash(canonical)
 
 
@@ -72,6 +80,7 @@ class Passage(Record):
 
     `gap` is the white space between this passage and the next one of its document, so that neighbours can be joined
     without the document: `document.text[end : end + len(gap)] == gap`. It is empty where they touch or overlap.
+    `heading` is the path of headings above its start, joined by ` > `; `page` the page it starts on, from 1, or 0.
     """
 
     id: str
@@ -86,6 +95,8 @@ class Passage(Record):
     lang: str = ""
     metadata: dict[str, Any] = Field(default_factory=dict)
     groups: tuple[str, ...] = ()
+    heading: str = ""
+    page: int = 0
 
     @staticmethod
     def make_id(doc_id: str, ordinal: int) -> str:
@@ -100,6 +111,7 @@ class LedgerEntry(Record):
     passages: int = 0
     lang: str = ""
     source: str = ""
+    revision: str = ""
     indexed_at: float = 0.0
     document: Document | None = None
 
@@ -221,6 +233,8 @@ class Citation(Record):
     support: float
     title: str = ""
     url: str = ""
+    heading: str = ""
+    page: int = 0
     passage_hash: str = ""
 
 

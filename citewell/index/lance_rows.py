@@ -37,8 +37,10 @@ PASSAGE_COLUMNS = [
     "lang",
     "metadata",
     "groups",
+    "heading",
+    "page",
 ]
-LEDGER_COLUMNS = ["doc_id", "content_hash", "passages", "lang", "source", "indexed_at"]
+LEDGER_COLUMNS = ["doc_id", "content_hash", "passages", "lang", "source", "revision", "indexed_at"]
 # Full-text columns. What they hold is cut into words already.
 WORDS, STEMS = "words", "stems"
 TOKENIZER: dict[str, Any] = {
@@ -70,6 +72,8 @@ def passage_schema(fingerprint: Fingerprint, recipe: Mapping[str, Any]) -> pa.Sc
         pa.field("orderable", pa.string()),
         pa.field("groups", pa.list_(pa.string())),
         pa.field("readers", pa.list_(pa.string())),
+        pa.field("heading", pa.string()),
+        pa.field("page", pa.int32()),
         pa.field("vector", pa.list_(pa.float32(), fingerprint.dimension)),
         pa.field(WORDS, pa.string()),
         pa.field(STEMS, pa.string()),
@@ -88,6 +92,7 @@ def ledger_schema() -> pa.Schema:
             pa.field("passages", pa.int32()),
             pa.field("lang", pa.string()),
             pa.field("source", pa.string()),
+            pa.field("revision", pa.string()),
             pa.field("indexed_at", pa.float64()),
             pa.field("document", pa.string()),
         ]

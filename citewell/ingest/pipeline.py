@@ -138,6 +138,7 @@ class Pipeline:
                 passages=len(group),
                 lang=document.lang,
                 source=source,
+                revision=document.revision,
                 indexed_at=self._clock(),
                 document=document,
             )

@@ -76,6 +76,26 @@ def read_sources(sources: Iterable[str], limits: Limits, tell: Tell = lambda _: 
             yield failed(source, "", BadInput(f"{source} does not exist", remedy="Check the path."))
 
 
+class FileSource:
+    """One file or folder, under its absolute path."""
+
+    def __init__(self, path: str, limits: Limits) -> None:
+        self._path = path
+        self._limits = limits
+
+    @property
+    def name(self) -> str:
+        return spelled(str(Path(self._path).resolve()))
+
+    @property
+    def size(self) -> int:
+        return size_of([self._path])
+
+    def items(self, known: object, tell: Tell) -> Iterator[Item]:
+        """Every document; revisions are not used, because reading a file costs less than embedding it."""
+        return read_sources([self._path], self._limits, tell)
+
+
 def failed(doc_id: str, source: str, error: CitewellError) -> Outcome:
     return Outcome(
         doc_id=spelled(doc_id),
