@@ -215,6 +215,7 @@ class TestWords:
 
     def test_words_stand_as_they_are(self) -> None:
         assert words.words("The MAX_retries of os.path") == "the max retries of os path"
+        assert words.words("the performer’s father, a boss's") == "the performer father a boss"
         assert words.question_words("the parcel", "en") == "the parcel"
         assert words.question_words("the of", "en") == ""
         assert words.question_words("the parcel", "") == "the parcel"

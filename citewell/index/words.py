@@ -21,6 +21,8 @@ _HANGUL = re.compile("[\uac00-\ud7af]+")
 # A Chinese character by itself between kana is a word, which pairs of characters would never show alone.
 _LONE_HAN = re.compile(r"(?<=[\u3040-\u30ff])[\u4e00-\u9fff](?=[\u3040-\u30ff])")
 _HIRAGANA = re.compile("[\u3040-\u309f]")
+# English possessives: `the performer's father` is asked for as `performer`. Stemming takes them off by itself.
+_POSSESSIVE = re.compile("['\u2019]s$")
 # Particles and endings, longest first: a noun followed by one is the same noun. After the list of josa and eomi of
 # the National Institute of Korean Language's standard dictionary, those that are written onto the word.
 _ENDINGS = tuple(
@@ -73,7 +75,8 @@ def stems(text: str, lang: str) -> str:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    yield from tokens(text)
+    for token in tokens(text):
+        yield _POSSESSIVE.sub("", token)
     yield from _LONE_HAN.findall(normal(text))
 
 
