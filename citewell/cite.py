@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from citewell.outline import path_within
 from citewell.prompt import ABSTENTIONS
 from citewell.records import Citation, Draft, Evidence, Hit, Sentence, text_hash
 from citewell.text import numbers, sentences, terms
@@ -102,7 +103,7 @@ def citation(hit: Hit, span: Span, *, marker: int, sentence: int) -> Citation:
         support=round(span.support, 4),
         title=passage.title,
         url=passage.url,
-        heading=passage.heading,
+        heading=path_within(passage.heading, passage.text, span.start),
         page=passage.page,
         passage_hash=text_hash(passage.text),
     )

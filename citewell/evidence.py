@@ -45,8 +45,8 @@ class _Span:
 
     def with_neighbour(self, other: _Span) -> Passage | None:
         """Both as one passage; None where they are no neighbours."""
-        if self.passage.doc_id != other.passage.doc_id:
-            return None
+        if self.passage.doc_id != other.passage.doc_id or self.passage.page != other.passage.page:
+            return None  # of two pages: a citation names one
         if other.first == self.last + 1:
             before, after = self.passage, other.passage
         elif other.last == self.first - 1:
@@ -60,7 +60,7 @@ class _Span:
         else:  # passages of two versions of the document: their offsets do not meet
             return None
         whole = {"start": before.start, "end": after.end, "text": text, "gap": after.gap, "ordinal": before.ordinal}
-        return self.passage.model_copy(update=whole)
+        return self.passage.model_copy(update={**whole, "heading": before.heading})
 
     def join(self, other: _Span, passage: Passage) -> None:
         self.passage = passage

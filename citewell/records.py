@@ -80,7 +80,8 @@ class Passage(Record):
 
     `gap` is the white space between this passage and the next one of its document, so that neighbours can be joined
     without the document: `document.text[end : end + len(gap)] == gap`. It is empty where they touch or overlap.
-    `heading` is the path of headings above its start, joined by ` > `; `page` the page it starts on, from 1, or 0.
+    `heading` is the path of headings above its first words, its own leading ones included, joined by ` > `; `page` the
+    page it starts on, from 1, or 0 where the document has none.
     """
 
     id: str

@@ -1,7 +1,8 @@
 """Document to passages, by tokens of the embedder, along headings, paragraphs and sentences. Pure.
 
-The cut itself is semantic-text-splitter's (Markdown rules); what is added here are exact offsets and the promise
-`document.text[p.start:p.end] == p.text` for every passage.
+The cut itself is semantic-text-splitter's (Markdown rules). Added here are exact offsets, with the promise
+`document.text[p.start:p.end] == p.text` for every passage; tables and code that stay whole where they fit; a cut where
+a page ends, so that the page of a citation is right; and the headings above a passage.
 
 An embedder counts a language that it does not speak in pieces of letters: an English one makes 3 tokens of a Korean
 syllable, and passages of one sentence. There, characters are counted instead (docs/LOG.md, "Passages by characters").
@@ -11,16 +12,26 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from citewell.language import CJK
+from citewell.outline import HEADINGS, Outline, outline
 from citewell.records import Document, Passage
+from citewell.text import sentences
+
+if TYPE_CHECKING:
+    from semantic_text_splitter import MarkdownSplitter
+
+Span = tuple[int, int]
 
 # Characters of a token of ordinary length, in a vocabulary that knows the language.
 _CHARACTERS, _CJK_CHARACTERS = 5.0, 2.5
 
-_HEADINGS = re.compile(r"(?:#{1,6} [^\n]*\s*)+")
+# A sentence that goes on behind a page's end is looked for in so many characters.
+_SENTENCE = 2000
 
 
 def estimated_tokens(text: str, lang: str) -> int:
@@ -40,7 +51,7 @@ class Splitter:
     ) -> None:
         from semantic_text_splitter import MarkdownSplitter
 
-        self.name = f"markdown2-{capacity}-{overlap}"
+        self.name = f"markdown3-{capacity}-{overlap}"
         self._speaks = speaks
         self._by_tokens = None
         if tokenizer:
@@ -54,9 +65,11 @@ class Splitter:
 
     def split(self, document: Document) -> Iterator[Passage]:
         """Passages in order; a document of white space alone has none."""
-        spans = list(self._spans(document))
+        structure = outline(document.text)
+        spans = list(self._spans(document, structure))
         for ordinal, (start, end) in enumerate(spans):
             following = spans[ordinal + 1][0] if ordinal + 1 < len(spans) else end
+            leading = HEADINGS.match(document.text, start, end)
             yield Passage(
                 id=Passage.make_id(document.id, ordinal),
                 doc_id=document.id,
@@ -70,18 +83,59 @@ class Splitter:
                 lang=document.lang,
                 metadata=document.metadata,
                 groups=document.groups,
+                heading=structure.path(leading.end() - 1 if leading else start),
+                page=bisect_right(document.pages, start),
             )
 
-    def _spans(self, document: Document) -> Iterator[tuple[int, int]]:
-        """Spans of the library's chunks; one of headings alone joins the next, whose words it introduces."""
+    def _spans(self, document: Document, structure: Outline) -> Iterator[Span]:
+        """Spans of the chunks; one of headings alone joins the next, whose words it introduces."""
         waiting: int | None = None
         splitter = self._by_tokens if self._speaks(document.lang) else None
         splitter = splitter or self._by_characters[document.lang in CJK]
-        chunks = splitter.chunk_indices(document.text)
-        for number, (start, chunk) in enumerate(chunks, start=1):
+        chunks = [
+            (start + first, start + last)
+            for start, end in _parts(document)
+            for first, last in _chunks(splitter, document.text[start:end], structure.blocks_within(start, end))
+        ]
+        for number, (start, end) in enumerate(chunks, start=1):
             begin = start if waiting is None else waiting
-            if number < len(chunks) and _HEADINGS.fullmatch(chunk):
+            if number < len(chunks) and HEADINGS.fullmatch(document.text, start, end):
                 waiting = begin
                 continue
             waiting = None
-            yield begin, start + len(chunk)
+            yield begin, end
+
+
+def _parts(document: Document) -> list[Span]:
+    """The text, cut where a page begins; a sentence that goes on there stays whole, on the page where it begins."""
+    text, cuts = document.text, [0]
+    for page in document.pages[1:]:
+        cut = max(page, cuts[-1])
+        if page and text[page - 1] != "\n":
+            rest = sentences(text[cut : cut + _SENTENCE], document.lang)
+            cut += rest[0][1] if rest else 0
+        cuts.append(cut)
+    return [(start, end) for start, end in pairwise([*cuts, len(text)]) if start < end]
+
+
+def _chunks(splitter: MarkdownSplitter, text: str, blocks: Sequence[Span]) -> list[Span]:
+    """Spans of the library's chunks, mended where they cut a table or code that fits into one.
+
+    It fills a chunk up with a table's first rows rather than begin the next one with the table.
+    """
+    spans = [(start, start + len(chunk)) for start, chunk in splitter.chunk_indices(text)]
+    at = 0
+    for start, end in blocks:
+        while at < len(spans) and spans[at][1] <= start:
+            at += 1
+        last = at
+        while last < len(spans) and spans[last][1] < end:
+            last += 1
+        if last == len(spans) or spans[last][0] <= start or len(splitter.chunks(text[start:end])) != 1:
+            continue
+        first = spans[at][0]
+        before = first + len(text[first:start].rstrip())
+        kept = [(first, before)] if before > max(first, spans[at - 1][1] if at else 0) else []
+        anew = splitter.chunk_indices(text[start : spans[last][1]])
+        spans[at : last + 1] = kept + [(start + at, start + at + len(chunk)) for at, chunk in anew]
+    return spans

@@ -128,3 +128,22 @@ def test_headings_table_headers_and_rules_are_no_sentences() -> None:
 def test_a_full_stop_before_a_figure_ends_a_japanese_sentence() -> None:
     text = "14日以内です。11月から承ります。「はい。」と答えた。"
     assert [text[a:b] for a, b in sentences(text, "ja")][:2] == ["14日以内です。", "11月から承ります。"]
+
+
+def test_a_citation_names_page_and_the_headings_above_its_quote() -> None:
+    text = "## Fees\n\nIt costs ten euros.\n\n### Islands\n\nThere it costs twelve euros.\n\n# Help\n\nCall us at noon."
+    passage = Passage(
+        id="d#3", doc_id="d", ordinal=3, start=50, end=50 + len(text), text=text, heading="Shipping > Fees", page=7
+    )
+    evidence = Evidence(hits=(Hit(passage=passage, rank=1, score=1.0),))
+    draft = cite("It costs ten euros. [1] There it costs twelve euros. [1] Call us at noon. [1]", evidence, "en")
+    assert [(c.heading, c.page) for c in draft.citations] == [
+        ("Shipping > Fees", 7), ("Shipping > Fees > Islands", 7), ("Help", 7)
+    ]  # fmt: skip
+    below = passage.model_copy(update={"text": text.partition("\n\n")[2], "heading": "Shipping > Fees"})
+    draft = cite(
+        "It costs ten euros. [1] There it costs twelve euros. [1]",
+        Evidence(hits=(Hit(passage=below, rank=1, score=1.0),)),
+        "en",
+    )
+    assert [c.heading for c in draft.citations] == ["Shipping > Fees", "Islands"]

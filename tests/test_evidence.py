@@ -74,6 +74,14 @@ def test_passages_of_two_versions_of_a_document_are_not_joined(passages: list[Pa
     assert [hit.passage.id for hit in built] == ["lamp#1", "lamp#2"]
 
 
+def test_a_span_has_the_heading_of_its_beginning_and_one_page(passages: list[Passage]) -> None:
+    paged = [p.model_copy(update={"page": 3 if n < 2 else 4, "heading": f"H{n}"}) for n, p in enumerate(passages)]
+    built, _ = build(hits(paged[1], paged[2], paged[0], paged[3]), 5, WIDE)
+    assert [(hit.passage.id, hit.passage.page, hit.passage.heading) for hit in built] == [
+        ("lamp#0-1", 3, "H0"), ("lamp#2-3", 4, "H2")
+    ]  # fmt: skip
+
+
 def test_a_near_duplicate_gives_its_place_away_and_is_named() -> None:
     again = other("copy", KETTLE.text.upper() + "!")
     built, record = build(hits(KETTLE, again, TENT), 2, WIDE)

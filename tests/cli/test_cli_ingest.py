@@ -167,8 +167,8 @@ def test_an_index_that_another_embedder_made_is_refused(shop: Terminal, tmp_path
     for words in (("ingest", str(tmp_path / "x.txt")), ("search", "words"), ("ask", "Which words?")):
         error = other.json(*words, status=1)["error"]
         assert error["code"] == "fingerprint_mismatch"
-        assert "markdown2-200-0" in error["message"]
-        assert "markdown2-50-0" in error["message"]
+        assert "markdown3-200-0" in error["message"]
+        assert "markdown3-50-0" in error["message"]
         assert "index_name" in error["remedy"]
     result = other.run("search", "words", status=1)
     assert result.stdout == ""

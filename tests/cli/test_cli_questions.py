@@ -131,7 +131,10 @@ def test_an_answer_in_each_language_is_proved(shop: Terminal, lang: str) -> None
     text = shop.run("ask", QUESTIONS[lang]["text"]).stdout
     first = answer["citations"][0]
     flat = "".join(text.split())
-    for shown in (first["quote"], first["title"], first["url"], f"{first['start']}-{first['end']}"):
+    assert first["heading"]
+    for shown in (
+        first["quote"], first["title"], first["url"], first["heading"], f"{first['start']}-{first['end']}"
+    ):  # fmt: skip
         assert "".join(shown.split()) in flat
     assert f"[{first['marker']}]" in text
     assert f"support {first['support']:.2f}" in text
