@@ -4,7 +4,8 @@
 
 Passages are sentences of the collections, shuffled and numbered anew until there are enough, with random unit vectors:
 what is timed are both legs of a search (depth 100, real questions, random question vectors), not how well they rank.
-The sizes are built up in one index and timed in one run; read the ratios.
+The sizes are built up in one index and timed in one run; read the ratios. A size is timed when its segments have been
+merged and every question was asked once: what an index in use is like, not one in the minute after its load.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 
 from citewell.config import load_settings
@@ -35,7 +37,7 @@ from citewell.text import sentences
 COLLECTIONS = {"squad1-en-dev": "en", "squad1-es-dev": "es", "jaquad-ja-dev": "ja", "pyfaq-ko": "ko"}
 BATCH = 2000
 PASSAGES_EACH = 10
-WARM_UP = 20
+MERGED_WITHIN_S = 300
 
 
 def sentences_of(corpora: Path) -> dict[str, list[str]]:
@@ -72,7 +74,7 @@ def unit(vectors: Any) -> Vectors:
 
 
 def timed(index: Index, queries: list[LegsQuery]) -> list[float]:
-    for query in queries[:WARM_UP]:
+    for query in queries:
         index.legs(query)
     times = []
     for query in queries:
@@ -90,10 +92,22 @@ def grow(index: Index, source: Iterator[DocumentWrite], passages: int) -> None:
     index.flush()
 
 
+def settle(url: str, name: str) -> None:
+    """Wait until Elasticsearch has merged the segments of the load."""
+    deadline = time.monotonic() + MERGED_WITHIN_S
+    while time.monotonic() < deadline:
+        stats = httpx.get(f"{url}/{name}-*/_stats/merge").json()
+        if not stats["_all"]["primaries"]["merges"]["current"]:
+            return
+        time.sleep(1)
+    raise SystemExit(f"{name} was still merging after {MERGED_WITHIN_S} s")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpora", nargs="?", type=Path, default=Path("../shared/corpora"))
     parser.add_argument("--elasticsearch-url", default="")
+    parser.add_argument("--stack", default="embedded,served")
     parser.add_argument("--sizes", default="2000,20000,200000")
     parser.add_argument("--questions", type=int, default=50, help="of each collection")
     options = parser.parse_args()
@@ -103,7 +117,7 @@ def main() -> int:
     url = options.elasticsearch_url or load_settings().elasticsearch_url
     print("| stack | passages | loaded in | p50 | p95 | p50 to the smallest |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    for stack in ("embedded", "served"):
+    for stack in options.stack.split(","):
         with tempfile.TemporaryDirectory() as folder:
             name = f"bench-{uuid.uuid4().hex[:8]}"
             settings = load_settings(stack=stack, data_dir=Path(folder), index_name=name, elasticsearch_url=url)
@@ -124,6 +138,8 @@ def main() -> int:
                         begun = time.perf_counter()
                         grow(index, source, size - there)
                         seconds, there = time.perf_counter() - begun, size
+                        if stack == "served":
+                            settle(url, name)
                         times = timed(index, queries)
                         p50, p95 = statistics.median(times), float(np.quantile(times, 0.95))
                         first = first or p50
