@@ -15,7 +15,8 @@
     │   ├── UnknownAnswer               404 unknown_answer
     │   ├── UnknownDocument             404 unknown_document
     │   ├── UnknownGenerator            404 unknown_generator
-    │   └── UnknownVersion              404 unknown_version
+    │   ├── UnknownVersion              404 unknown_version
+    │   └── Gone                        410 gone              its source says that a document is no more
     ├── Conflict                        409 conflict
     │   ├── FingerprintMismatch         409 fingerprint_mismatch
     │   └── LeaseLost                   409 lease_lost        another worker holds the answer, or nobody waits for it
@@ -25,7 +26,8 @@
     │   ├── QueueUnavailable            503 queue_unavailable
     │   ├── ServiceUnavailable          503 service_unavailable
     │   ├── EmbedderUnavailable         503 embedder_unavailable
-    │   └── RerankerUnavailable         503 reranker_unavailable
+    │   ├── RerankerUnavailable         503 reranker_unavailable
+    │   └── SourceUnavailable           503 source_unavailable    where documents come from does not answer
     └── GenerationFailed                502 generation_failed
 
 An error says what happened, to what, and what to do: `message` holds the first two, `remedy` the third.
@@ -134,6 +136,14 @@ class UnknownVersion(NotFound):
     default_remedy = "`citewell index status` lists the versions."
 
 
+class Gone(NotFound):
+    code = "gone"
+    status = 410
+    default_remedy = (
+        "Nothing, if it was removed on purpose: `--sync` deletes it from the index. Else correct the address."
+    )
+
+
 class Conflict(CitewellError):
     code = "conflict"
     status = 409
@@ -180,6 +190,11 @@ class RerankerUnavailable(Unavailable):
         "Give `reranker` the folder or name of a cross-encoder with one label. Models are not downloaded unless "
         "HF_HUB_OFFLINE=0 is set."
     )
+
+
+class SourceUnavailable(Unavailable):
+    code = "source_unavailable"
+    default_remedy = "Check that the source is reachable, then run the load again: what was loaded stays."
 
 
 class GenerationFailed(CitewellError):

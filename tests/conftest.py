@@ -11,7 +11,10 @@ compose_services = fixtures.compose_services
 elasticsearch_url = fixtures.elasticsearch_url
 index_name = fixtures.index_name
 local_elasticsearch = fixtures.local_elasticsearch
+local_postgresql = fixtures.local_postgresql
 local_redis = fixtures.local_redis
+postgresql_db_url = fixtures.postgresql_db_url
+postgresql_url = fixtures.postgresql_url
 redis_db_url = fixtures.redis_db_url
 redis_url = fixtures.redis_url
 

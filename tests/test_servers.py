@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import redis
 from elasticsearch import Elasticsearch
@@ -20,6 +21,7 @@ from tests.servers.errors import ChecksumError, ServerStartError, ServerUnavaila
 from tests.servers.fixtures import LocalServer, skip_or_fail
 from tests.servers.jdk import find_jdk
 from tests.servers.node_home import prepared_home
+from tests.servers.postgresql import PostgresqlServer
 from tests.servers.redis import RedisServer
 from tests.servers.report import ServerReport
 
@@ -160,6 +162,7 @@ def test_corrupted_download_is_refused_and_not_kept(tmp_path: Path) -> None:
     [
         ("elasticsearch", "CITEWELL_TEST_ELASTICSEARCH_URL", "http://user:secret@127.0.0.1:1"),
         ("redis", "CITEWELL_TEST_REDIS_URL", "redis://user:secret@127.0.0.1:1/0"),
+        ("postgresql", "CITEWELL_TEST_POSTGRESQL_URL", "postgresql://user:secret@127.0.0.1:1/db"),
     ],
 )
 def test_address_that_does_not_answer_is_an_error(
@@ -171,6 +174,25 @@ def test_address_that_does_not_answer_is_an_error(
     assert f"{variable} is {without_credentials(url)}, which does not answer" in str(raised.value)
     assert "unset the variable" in str(raised.value)
     assert "secret" not in str(raised.value)
+
+
+def test_a_killed_postgresql_keeps_what_was_committed(local_postgresql: LocalServer[PostgresqlServer]) -> None:
+    server = local_postgresql()
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("create table kept as select 'yes' as word")
+    server.kill()
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(server.url, connect_timeout=5)
+    server.restart()
+    with psycopg.connect(server.url) as connection:
+        assert connection.execute("select word from kept").fetchone() == ("yes",)
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_each_test_has_an_empty_postgresql_database(postgresql_db_url: str, order: str) -> None:
+    with psycopg.connect(postgresql_db_url) as connection:
+        assert connection.execute("select count(*) from pg_class where relname = 'mine'").fetchone() == (0,)
+        connection.execute("create table mine (n integer)")
 
 
 def test_missing_server_tells_every_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ jdk.py            finding Java
 node_home.py      the Elasticsearch distribution with its analyzer plugin, prepared once
 elasticsearch.py  ElasticsearchNode
 redis.py          RedisServer
-databases.py      one logical Redis database a test
+postgresql.py     PostgresqlServer
+databases.py      one database a test, in Redis or PostgreSQL
 docker.py         the same servers through Docker Compose
 choice.py         environment, else Docker, else local
 fixtures.py       what tests ask for
 report.py         the closing lines of a run
 
-`python -m tests.servers` starts both for development.
+`python -m tests.servers` starts all for development.
 """

@@ -1,4 +1,4 @@
-"""The user that a node runs as: Elasticsearch refuses root, so root lends it an account."""
+"""The user that a server runs as: Elasticsearch and PostgreSQL refuse root, so root lends them an account."""
 
 import os
 import pwd
@@ -14,7 +14,7 @@ NODE_USER = "citewell-es"
 
 @dataclass(frozen=True)
 class Account:
-    """Who runs a node. `user` is None for the current user, who is not root."""
+    """Who runs a server. `user` is None for the current user, who is not root."""
 
     user: str | None
 
@@ -42,8 +42,8 @@ class Account:
             )
 
 
-def node_account() -> Account:
-    """The account for a node; root makes the user `citewell-es` on first use.
+def node_account(server: str = "Elasticsearch") -> Account:
+    """The account for a server; root makes the user `citewell-es` on first use.
 
     Raises:
         ServerUnavailableError: we are root, and the machine cannot make or become another user.
@@ -52,10 +52,10 @@ def node_account() -> Account:
         return Account(None)
     if shutil.which("runuser") is None:
         raise ServerUnavailableError(
-            "Elasticsearch refuses to run as root and runuser is not installed; run the tests as another user"
+            f"{server} refuses to run as root and runuser is not installed; run the tests as another user"
         )
     if not _exists(NODE_USER):
-        _make(NODE_USER)
+        _make(NODE_USER, server)
     return Account(NODE_USER)
 
 
@@ -67,7 +67,7 @@ def _exists(user: str) -> bool:
     return True
 
 
-def _make(user: str) -> None:
+def _make(user: str, server: str) -> None:
     command = ["useradd", "--system", "--user-group", "--no-create-home"]
     command += ["--shell", "/usr/sbin/nologin", user]
     try:
@@ -77,6 +77,6 @@ def _make(user: str) -> None:
             return
         detail = getattr(error, "stderr", None) or error
         raise ServerUnavailableError(
-            f"Elasticsearch refuses to run as root and user {user} could not be made "
+            f"{server} refuses to run as root and user {user} could not be made "
             f"({str(detail).strip()}); run the tests as another user"
         ) from error

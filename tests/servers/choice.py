@@ -7,15 +7,24 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 import httpx
+import psycopg
 import redis
 
 from tests.servers import environment
 from tests.servers.docker import ComposeServices
 from tests.servers.elasticsearch import ElasticsearchNode
 from tests.servers.errors import ServerUnavailableError, ServerUnreachableError
+from tests.servers.postgresql import PostgresqlServer
 from tests.servers.redis import RedisServer
 
-Kind = Literal["elasticsearch", "redis"]
+Kind = Literal["elasticsearch", "redis", "postgresql"]
+
+
+_SERVERS: dict[Kind, type[ElasticsearchNode] | type[RedisServer] | type[PostgresqlServer]] = {
+    "elasticsearch": ElasticsearchNode,
+    "redis": RedisServer,
+    "postgresql": PostgresqlServer,
+}
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,7 @@ def choose(kind: Kind, compose: ComposeServices, stack: ExitStack) -> ChosenServ
 
 
 def _start_local(kind: Kind, stack: ExitStack, no_docker: ServerUnavailableError) -> ChosenServer:
-    server = ElasticsearchNode() if kind == "elasticsearch" else RedisServer()
+    server = _SERVERS[kind]()
     stack.callback(server.close)
     try:
         server.start()
@@ -69,7 +78,8 @@ def _start_local(kind: Kind, stack: ExitStack, no_docker: ServerUnavailableError
 
 def server_fault(kind: Kind, url: str) -> str | None:
     """Why there is no such server at the address; None when it answers."""
-    return _elasticsearch_fault(url) if kind == "elasticsearch" else _redis_fault(url)
+    faults = {"elasticsearch": _elasticsearch_fault, "redis": _redis_fault, "postgresql": _postgresql_fault}
+    return faults[kind](url)
 
 
 def _elasticsearch_fault(url: str) -> str | None:
@@ -88,6 +98,15 @@ def _redis_fault(url: str) -> str | None:
         with redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as client:
             client.ping()
     except (redis.RedisError, ValueError) as error:
+        return _told(error)
+    return None
+
+
+def _postgresql_fault(url: str) -> str | None:
+    try:
+        with psycopg.connect(url, connect_timeout=5) as connection:
+            connection.execute("select 1")
+    except psycopg.Error as error:
         return _told(error)
     return None
 

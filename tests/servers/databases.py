@@ -1,4 +1,4 @@
-"""One logical Redis database a test, on a server that other runs may use at the same time."""
+"""One database a test, in Redis or PostgreSQL, on a server that other runs may use at the same time."""
 
 import secrets
 from collections.abc import Iterator
@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from typing import cast
 from urllib.parse import urlsplit
 
+import psycopg
 import redis
+from psycopg import sql
 
 from tests.servers.errors import ServerError
 
@@ -33,6 +35,18 @@ def claimed_database(server_url: str) -> Iterator[str]:
             _empty(address)
         finally:
             registry.delete(_CLAIM.format(number=number))
+
+
+@contextmanager
+def made_database(server_url: str) -> Iterator[str]:
+    """The address of an empty PostgreSQL database with a name of its own; dropped at the end with who is in it."""
+    name = f"citewell_test_{secrets.token_hex(6)}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+        try:
+            yield urlsplit(server_url)._replace(path=f"/{name}").geturl()
+        finally:
+            connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
 def _claim(registry: redis.Redis, server_url: str) -> int:

@@ -37,6 +37,8 @@ class ComposeServices:
         Raises:
             ServerUnavailableError: no Docker here, no image to be had, or the service is not ready.
         """
+        if service not in _PORTS:
+            raise ServerUnavailableError(f"{_FILES[0].name} has no service {service}")
         self._fault = self._fault or _docker_fault()
         if self._fault:
             raise ServerUnavailableError(self._fault)

@@ -2,6 +2,7 @@
 
 CITEWELL_TEST_ELASTICSEARCH_URL  a running Elasticsearch to use instead of starting one
 CITEWELL_TEST_REDIS_URL          a running Redis to use instead of starting one
+CITEWELL_TEST_POSTGRESQL_URL     a running PostgreSQL to use instead of starting one
 CITEWELL_TEST_CACHE              where the Elasticsearch distribution and the prepared node are kept
 CITEWELL_REQUIRE_SERVERS         1: a missing server fails the tests that need it, instead of a skip
 
@@ -15,13 +16,14 @@ from pathlib import Path
 SERVER_URL_VARIABLES: Mapping[str, str] = {
     "elasticsearch": "CITEWELL_TEST_ELASTICSEARCH_URL",
     "redis": "CITEWELL_TEST_REDIS_URL",
+    "postgresql": "CITEWELL_TEST_POSTGRESQL_URL",
 }
 CACHE_VARIABLE = "CITEWELL_TEST_CACHE"
 REQUIRE_VARIABLE = "CITEWELL_REQUIRE_SERVERS"
 
 
 def server_url(kind: str) -> str | None:
-    """The address that the environment gives for "elasticsearch" or "redis"; None when unset."""
+    """The address that the environment gives for one kind of server; None when unset."""
     return os.environ.get(SERVER_URL_VARIABLES[kind]) or None
 
 

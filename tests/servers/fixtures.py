@@ -10,15 +10,16 @@ import pytest
 
 from tests.servers import environment
 from tests.servers.choice import Kind, choose
-from tests.servers.databases import claimed_database
+from tests.servers.databases import claimed_database, made_database
 from tests.servers.docker import ComposeServices
 from tests.servers.elasticsearch import ElasticsearchNode
 from tests.servers.errors import ServerUnavailableError
+from tests.servers.postgresql import PostgresqlServer
 from tests.servers.redis import RedisServer
 from tests.servers.report import SERVER_REPORT
 
 _FIRST_START_SECONDS = 1800
-Server = TypeVar("Server", ElasticsearchNode, RedisServer)
+Server = TypeVar("Server", ElasticsearchNode, PostgresqlServer, RedisServer)
 LocalServer = Callable[..., Server]
 
 
@@ -40,6 +41,26 @@ def elasticsearch_url(pytestconfig: pytest.Config, compose_services: ComposeServ
 def redis_url(pytestconfig: pytest.Config, compose_services: ComposeServices) -> Iterator[str]:
     """The address of a running Redis, shared by the run; tests write to `redis_db_url`."""
     yield from _shared("redis", pytestconfig, compose_services)
+
+
+@pytest.fixture(scope="session")
+def postgresql_url(pytestconfig: pytest.Config, compose_services: ComposeServices) -> Iterator[str]:
+    """The address of a running PostgreSQL, shared by the run; tests write to `postgresql_db_url`."""
+    yield from _shared("postgresql", pytestconfig, compose_services)
+
+
+@pytest.fixture
+def postgresql_db_url(postgresql_url: str) -> Iterator[str]:
+    """The address of an empty database of the test's own, dropped again at the end."""
+    with made_database(postgresql_url) as address:
+        yield address
+
+
+@pytest.fixture
+def local_postgresql(pytestconfig: pytest.Config) -> Iterator[LocalServer[PostgresqlServer]]:
+    """Starts a PostgreSQL of the test's own, to be killed and restarted at will; closed after the test."""
+    with ExitStack() as stack:
+        yield _starter(PostgresqlServer, pytestconfig, stack)
 
 
 @pytest.fixture
@@ -121,7 +142,7 @@ def skip_or_fail(config: pytest.Config, error: ServerUnavailableError) -> NoRetu
 
 def extend_first_timeouts(items: list[pytest.Item]) -> None:
     """Give the first test of each server half an hour: its time includes downloads and images."""
-    for fixture in ("elasticsearch_url", "redis_url"):
+    for fixture in ("elasticsearch_url", "redis_url", "postgresql_url"):
         for item in items:
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(pytest.mark.timeout(_FIRST_START_SECONDS), append=False)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from citewell.errors import Gone
 from citewell.ingest.sources.files import (
     FileSource,
     Item,
@@ -23,22 +24,27 @@ from citewell.ingest.sources.files import (
     size_of,
     spelled,
 )
+from citewell.ingest.sources.options import SourceOptions
+from citewell.records import Outcome
 
 __all__ = [
     "Item",
     "Known",
     "Limits",
     "Source",
+    "SourceOptions",
     "Tell",
     "bounded_lines",
     "checked",
     "failed",
     "from_mapping",
+    "incomplete",
     "json_value",
     "open_source",
     "read_sources",
     "size_of",
     "spelled",
+    "still_there",
 ]
 
 
@@ -46,11 +52,14 @@ __all__ = [
 class Known:
     """What the index knows of a source's documents, looked up only when it is asked for.
 
-    `revision` gives a document's, "" for one that is not there; `revisions` walks over those of all.
+    `revision` gives a document's, "" for one that is not there whole; `revisions` walks over those of all that are.
+    `unfinished` says whether some were being written when their process ended: a source that asks only for what is
+    new has to ask for everything then.
     """
 
     revision: Callable[[str], str] = lambda doc_id: ""
     revisions: Callable[[], Iterator[str]] = lambda: iter(())
+    unfinished: Callable[[], bool] = lambda: False
 
 
 class Source(Protocol):
@@ -68,11 +77,30 @@ class Source(Protocol):
 
     def items(self, known: Known, tell: Tell) -> Iterator[Item]:
         """Every document in a fixed order, or an outcome: `failed` for what it could not read, `unchanged` for what
-        `known` has already in this revision.
+        `known` has already in this revision. A failure under the source's own name is `incomplete`.
         """
         ...
 
 
-def open_source(argument: str, limits: Limits) -> Source:
-    """The source that an argument of the command line means; nothing is read yet."""
+def incomplete(outcome: Outcome, name: str) -> bool:
+    """Whether the source of this name could not list all its documents: what is missing need not be deleted there."""
+    return outcome.status == "failed" and outcome.doc_id == name and still_there(outcome)
+
+
+def still_there(outcome: Outcome) -> bool:
+    """Whether a document that failed may be at its source all the same; only `gone` says that it is not."""
+    return outcome.code != Gone.code
+
+
+def open_source(argument: str, limits: Limits, options: SourceOptions = SourceOptions()) -> Source:
+    """The source that an argument of the command line means; nothing is read yet.
+
+    Raises `BadInput` for an address or an option without sense, `MissingDependency` for a kind that is not installed.
+    """
+    scheme = argument.partition("://")[0].lower() if "://" in argument else ""
+    if scheme:
+        from citewell.ingest.sources.sql import SqlSource
+
+        return SqlSource(argument, limits, options)
+    options.refuse("files and folders", "query", "columns", "since")
     return FileSource(argument, limits)
