@@ -44,10 +44,10 @@ def translated(address: str) -> Iterator[None]:
         body = error.body.get("error") if isinstance(error.body, dict) else None
         raise from_answer(address, error.meta.status, body if isinstance(body, dict) else {}, str(error)) from None
     except TransportError as error:
-        raise IndexUnavailable(f"Elasticsearch at {address} does not answer: {_transport_reason(error)}") from None
+        raise IndexUnavailable(f"Elasticsearch at {address} does not answer: {transport_reason(error)}") from None
 
 
-def _transport_reason(error: Exception) -> str:
+def transport_reason(error: Exception) -> str:
     """The innermost of the client's nested messages, without the names of its classes."""
     causes = getattr(error, "errors", ()) or (error,)
     words = str(causes[0]).rpartition("caused by: ")[2] or type(error).__name__

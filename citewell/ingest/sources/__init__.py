@@ -98,6 +98,14 @@ def open_source(argument: str, limits: Limits, options: SourceOptions = SourceOp
     Raises `BadInput` for an address or an option without sense, `MissingDependency` for a kind that is not installed.
     """
     scheme = argument.partition("://")[0].lower() if "://" in argument else ""
+    if scheme in ("elasticsearch", "elasticsearch+https"):
+        from citewell.ingest.sources.elastic import ElasticSource
+
+        return ElasticSource(argument, limits, options)
+    if scheme in ("http", "https"):
+        from citewell.ingest.sources.web import WebSource
+
+        return WebSource(argument, limits, options)
     if scheme:
         from citewell.ingest.sources.sql import SqlSource
 

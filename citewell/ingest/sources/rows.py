@@ -43,8 +43,8 @@ class Columns:
     def document(self, row: Mapping[str, Any], revision: str = "") -> Document:
         """The row as a document; raises `InvalidDocument` that names the column at fault."""
         used = set(self.of.values())
-        values = {field: self._value(row, column) for field, column in self.of.items()}
-        extra = {name: plain(value, name) for name, value in row.items() if name not in used and value is not None}
+        values = {field: self.value(row, field) for field in self.of}
+        extra = {name: plain(value, name) for name, value in _rest(row, used).items() if value is not None}
         inside = _metadata(values.pop("metadata", None), self.of.get("metadata", ""))
         fields: dict[str, Any] = {
             field: plain(value, self.of[field]) for field, value in values.items() if value is not None
@@ -59,12 +59,13 @@ class Columns:
 
     def identity(self, row: Mapping[str, Any]) -> str:
         """The row's id as text for a message, "" where it has none."""
-        value = self._value(row, self.of["id"])
+        value = self.value(row, "id")
         if isinstance(value, decimal.Decimal) and value.is_finite() and value == value.to_integral_value():
             value = int(value)
         return str(value).strip() if isinstance(value, str | int | uuid.UUID) and not isinstance(value, bool) else ""
 
-    def _value(self, row: Mapping[str, Any], column: str) -> Any:
+    def value(self, row: Mapping[str, Any], field: str) -> Any:
+        column = self.of[field]
         if column in row or not self.dotted:
             return row.get(column)
         value: Any = row
@@ -98,6 +99,16 @@ def choose_columns(names: Collection[str], mapped: Mapping[str, str]) -> Columns
                 f"`--map {field}=COLUMN`.",
             )
     return Columns({field: column for field, column in found.items() if column})
+
+
+def _rest(row: Mapping[str, Any], used: Collection[str]) -> dict[str, Any]:
+    """What no field has taken; of an object the values below a dotted name."""
+    rest = {name: value for name, value in row.items() if name not in used}
+    for column in used:
+        head, dot, tail = column.partition(".")
+        if dot and isinstance(rest.get(head), Mapping):
+            rest[head] = _rest(rest[head], (tail,)) or None
+    return rest
 
 
 def default_columns(mapped: Mapping[str, str]) -> dict[str, tuple[str, ...]]:

@@ -7,12 +7,13 @@ order: a load that was killed has then loaded everything below what it loaded la
 
 from __future__ import annotations
 
+import contextlib
 import decimal
 import hashlib
 import re
 import sqlite3
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,8 +66,8 @@ class SqlSource:
         try:
             engine = _engine(self._url)
             try:
-                with engine.connect() as connection:
-                    for item in self._rows(connection, known):
+                with engine.connect() as connection, contextlib.closing(self._rows(connection, known)) as rows:
+                    for item in rows:
                         count += 1
                         yield item
             finally:
@@ -76,7 +77,7 @@ class SqlSource:
         except SQLAlchemyError as error:
             yield failed(self.name, self.name, self._translated(error, count))
 
-    def _rows(self, connection: Connection, known: Known) -> Iterator[Item]:
+    def _rows(self, connection: Connection, known: Known) -> Generator[Item]:
         since = self._options.since
         floor = None if not since or known.unfinished() else greatest(known.revisions())
         streaming = connection.execution_options(stream_results=True, yield_per=_ROWS_AT_ONCE)
