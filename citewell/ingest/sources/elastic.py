@@ -21,9 +21,9 @@ import structlog
 from citewell.errors import BadInput, CitewellError, InvalidDocument, SourceUnavailable
 from citewell.index.elastic_errors import explain, transport_reason
 from citewell.ingest.sources import Item, Known, Limits, Tell, checked, failed
+from citewell.ingest.sources.columns import Columns, default_columns
 from citewell.ingest.sources.options import SourceOptions
 from citewell.ingest.sources.revisions import Value, encode, greatest
-from citewell.ingest.sources.rows import Columns, default_columns
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -177,23 +177,7 @@ class ElasticSource:
         if not isinstance(error, ApiError):
             return SourceUnavailable(f"{place} does not answer{after}: {transport_reason(error)}")
         body = error.body.get("error") if isinstance(error.body, dict) else None
-        cause = body if isinstance(body, dict) else {}
-        reason, status = explain(cause) or str(error.meta.status), error.meta.status
-        if "search_context_missing" in str(cause):
-            return SourceUnavailable(
-                f"{place} has let go of the point in time{after}: it restarted, or a page took more than {_KEEP_ALIVE}",
-                remedy="Run the load again: what was loaded is skipped.",
-            )
-        if cause.get("type") == "index_not_found_exception":
-            return BadInput(f"there is no index at {place}", remedy="Check the index's name.")
-        if status in (401, 403):
-            return SourceUnavailable(
-                f"{place} refuses access: {reason}",
-                remedy="Set `source_api_key`, or write elasticsearch://USER:PASSWORD@…; `read` on the index is needed.",
-            )
-        if status == 400:
-            return BadInput(f"{place} refuses the search{after}: {reason}", remedy="Mend the query or the field names.")
-        return SourceUnavailable(f"{place} answered with status {status}{after}: {reason}")
+        return _refusal(place, after, error.meta.status, body if isinstance(body, dict) else {})
 
 
 class _Reading:
@@ -225,7 +209,7 @@ class _Reading:
             if not hits:
                 return
             after = hits[-1]["sort"]
-            each = int(answer.meta.headers.get("content-length", 0)) / len(hits)
+            each = int(answer.meta.headers.get("content-length") or 0) / len(hits)
             size = max(1, min(_LARGEST_PAGE, int(_PAGE_BYTES / each))) if each else _FIRST_PAGE
 
     def close(self) -> None:
@@ -236,6 +220,26 @@ class _Reading:
         except (ApiError, TransportError) as error:
             # What is being told already may be the reason; the server lets go by itself in a while.
             log.debug("point_in_time_left", reason=type(error).__name__)
+
+
+def _refusal(place: str, after: str, status: int, cause: dict[str, Any]) -> CitewellError:
+    """The error for what the server answers; `after` says how far the reading was."""
+    reason = explain(cause) or f"status {status}"
+    if "search_context_missing" in str(cause):
+        return SourceUnavailable(
+            f"{place} has let go of the point in time{after}: it restarted, or a page took more than {_KEEP_ALIVE}",
+            remedy="Run the load again: what was loaded is skipped.",
+        )
+    if cause.get("type") == "index_not_found_exception":
+        return BadInput(f"there is no index at {place}", remedy="Check the index's name.")
+    if status in (401, 403):
+        return SourceUnavailable(
+            f"{place} refuses access: {reason}",
+            remedy="Set `source_api_key`, or write elasticsearch://USER:PASSWORD@…; `read` on the index is needed.",
+        )
+    if status == 400:
+        return BadInput(f"{place} refuses the search{after}: {reason}", remedy="Mend the query or the field names.")
+    return SourceUnavailable(f"{place} answered with status {status}{after}: {reason}")
 
 
 def _as_bound(floor: Value | None, kind: str) -> str | int | float | None:

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from citewell.errors import BadInput, CitewellError, InvalidDocument, MissingDependency, SourceUnavailable
 from citewell.ingest.sources import Item, Known, Limits, Tell, checked, failed, spelled
+from citewell.ingest.sources.columns import Columns, choose_columns
 from citewell.ingest.sources.options import SourceOptions
 from citewell.ingest.sources.revisions import encode, greatest
-from citewell.ingest.sources.rows import Columns, choose_columns
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine, Executable, Select
