@@ -24,7 +24,7 @@ from citewell.ingest.pipeline import Pipeline
 from citewell.ingest.sources import Item
 from citewell.migrate import Progress, behind, differing, follow
 from citewell.ports import Embedder, EmbedderCard, Index, IndexVersion, VersionStore, WriteResult
-from citewell.records import Fingerprint, Outcome
+from citewell.records import Fingerprint, LedgerEntry, Outcome
 from citewell.split import Splitter
 
 # After this many seconds a version that could not be opened is tried again.
@@ -150,8 +150,8 @@ class Library:
 
         Where it lacks nothing, its embedder is not loaded.
         """
-        with self._reading(source) as index:
-            with self._reading(target) as ledger:
+        with self.reading(source) as index:
+            with self.reading(target) as ledger:
                 lacks = any(True for _ in differing(index.entries(), ledger.entries(), both=delete))
             if lacks:
                 yield from follow(index, self._shelf(target).pipeline, delete=delete)
@@ -171,7 +171,7 @@ class Library:
     def behind(self, found: Sequence[IndexVersion]) -> list[int]:
         """For each version, the documents that it does not have as the current one has them."""
         current = self.current()
-        with self._reading(current) as source:
+        with self.reading(current) as source:
             return [0 if version.name == current.name else self._lag(source, version) for version in found]
 
     def promote(self, name: str, *, complete: bool = True) -> str:
@@ -191,6 +191,16 @@ class Library:
                 pass
         return former.name
 
+    def copy(self, version: IndexVersion, entries: Sequence[LedgerEntry]) -> dict[str, str]:
+        """Write documents of a version's ledger anew, split and embedded by its recipe; reasons by id for what failed.
+
+        Raises what its embedder raises when that is not on this machine.
+        """
+        pipeline = self._shelf(version).pipeline
+        errors = pipeline.copy(entries)
+        pipeline.index.flush()
+        return errors
+
     # Steps
 
     def _with(self, role: str, message: str, remedy: str) -> IndexVersion:
@@ -200,7 +210,7 @@ class Library:
         return found
 
     @contextlib.contextmanager
-    def _reading(self, version: IndexVersion) -> Iterator[Index]:
+    def reading(self, version: IndexVersion) -> Iterator[Index]:
         """A version for its ledger alone: that needs no embedder."""
         index = self._access.index(version.fingerprint, version.name)
         index.load()
@@ -211,7 +221,7 @@ class Library:
             index.close()
 
     def _lag(self, source: Index, version: IndexVersion) -> int:
-        with self._reading(version) as target:
+        with self.reading(version) as target:
             return behind(source, target)
 
     def _open(self) -> _Shelf:

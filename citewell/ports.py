@@ -161,7 +161,62 @@ class Ledger(Protocol):
         ...
 
 
-class Index(Backend, Ledger, Removable, Protocol):
+@dataclass(frozen=True)
+class Held:
+    """The passages that an index holds of one document: how many, and the greatest ordinal among them."""
+
+    doc_id: str
+    passages: int
+    highest: int
+
+
+class Holdings(Protocol):
+    """The passages as they are, whatever the ledger says of them; for those who compare the two."""
+
+    def held(self, doc_ids: Sequence[str] | None = None) -> Iterator[Held]:
+        """Of these documents, or of all, by document id in the order of code points; as searches see them."""
+        ...
+
+    def expel(self, doc_id: str, keep: int = 0) -> None:
+        """Delete a document's passages from ordinal `keep` on; its ledger entry stays as it is."""
+        ...
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Two parts that do not agree, or something that nobody needs any more.
+
+    `place` is the part and `name` the thing in it. `remedy` says what a repair does, or, where `fixable` is false, what
+    a person has to do. A `note` is worth knowing and nothing wrong. `handle` is for the inspection that found it.
+    """
+
+    kind: str
+    place: str
+    name: str
+    reason: str
+    remedy: str
+    fixable: bool = True
+    note: bool = False
+    handle: str = ""
+
+
+class Inspection(Protocol):
+    """A part that is looked through for what does not belong together. What is being worked on is no finding."""
+
+    def findings(self) -> Iterator[Finding]:
+        """In constant memory; changes nothing. A finding may be repaired before the next one is asked for."""
+        ...
+
+    def repair(self, finding: Finding) -> None:
+        """Put one fixable finding right; harmless where that has been done meanwhile."""
+        ...
+
+
+class Inspected(Protocol):
+    def inspection(self) -> Inspection: ...
+
+
+class Index(Backend, Ledger, Removable, Holdings, Protocol):
     """Passages with their vectors, and the ledger of documents beside them: one version of an index.
 
     `load` opens the version that was made with the wanted fingerprint: the current one, or the previous one for a
@@ -246,8 +301,8 @@ class Backups(Protocol):
         ...
 
 
-class VersionStore(Versions, Backups, Protocol):
-    """Both sides of one index's keeper."""
+class VersionStore(Versions, Backups, Inspected, Protocol):
+    """All sides of one index's keeper."""
 
 
 class Generator(Backend, Protocol):
@@ -331,5 +386,5 @@ class LeaseGrant:
     retry_after_s: float = 0.0
 
 
-class Answers(AnswerStore, Leases, Protocol):
-    """Both sides of one store."""
+class Answers(AnswerStore, Leases, Inspected, Protocol):
+    """All sides of one store."""

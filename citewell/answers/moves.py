@@ -138,6 +138,19 @@ def released(entry: Entry | None, lease: Lease) -> Move:
     return _state_move(Entry(answer=answer, spent=entry.spent - 1, returned=True))
 
 
+def requeued(entry: Entry, job: Job, now: float) -> Move | None:
+    """`running` without a living lease back to `queued`, or `failed` when the attempts are used up; else None.
+
+    The next worker that leases it does the same; this is for an answer that no worker would come to.
+    """
+    if entry.answer.state is not AnswerState.RUNNING or entry.lease_until > now:
+        return None
+    if entry.spent >= job.max_attempts:
+        return _final_move(entry, now, state=AnswerState.FAILED, error=_used_up(entry.spent))
+    answer = entry.answer.model_copy(update={"state": AnswerState.QUEUED})
+    return _state_move(replace(entry, answer=answer, lease_until=0.0, returned=True))
+
+
 def unknown(answer_id: str) -> UnknownAnswer:
     return UnknownAnswer(f"no answer {answer_id}")
 

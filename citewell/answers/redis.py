@@ -31,7 +31,7 @@ from citewell.answers import moves
 from citewell.answers.moves import Entry, Move
 from citewell.config import Settings
 from citewell.errors import StoreUnavailable, Unavailable
-from citewell.ports import LeaseGrant
+from citewell.ports import Inspection, LeaseGrant
 from citewell.records import Answer, Draft, Event, Failure, Job, JobMessage, Lease
 
 _TIMEOUT_S = 5.0
@@ -270,6 +270,12 @@ class RedisAnswers:
                 self._watch("running", lease.answer_id, self._clock())
                 if self._write(lease.answer_id, move, rev):
                     return
+
+    def inspection(self) -> Inspection:
+        from citewell.answers.redis_inspection import Access, RedisInspection
+
+        access = Access(self._redis, self._prefix, self._read, self._write, self._clock)
+        return RedisInspection(access, self._url, ttl_s=self._ttl, period_s=self._period)
 
     def _read(self, answer_id: str) -> tuple[Entry | None, Job | None, int]:
         answer, job_key, _ = self._keys(answer_id)

@@ -21,7 +21,7 @@ from citewell.answers import moves
 from citewell.answers.moves import Entry, Move
 from citewell.config import Settings
 from citewell.errors import StoreUnavailable
-from citewell.ports import LeaseGrant
+from citewell.ports import Inspection, LeaseGrant
 from citewell.records import Answer, AnswerState, Draft, Event, Failure, Job, JobMessage, Lease
 
 _VERSION = 1
@@ -207,6 +207,11 @@ class SqliteAnswers:
         with self._write("give an answer back") as writer:
             move = moves.released(self._entry(writer, lease.answer_id), lease)
             self._save(writer, move, due_at=self._clock())
+
+    def inspection(self) -> Inspection:
+        from citewell.answers.sqlite_inspection import Access, SqliteInspection
+
+        return SqliteInspection(Access(self._read, self._write, self._save), clock=self._clock, period_s=self._period)
 
     def _entry(self, connection: sqlite3.Connection, answer_id: str) -> Entry | None:
         row = connection.execute(

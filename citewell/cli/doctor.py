@@ -1,4 +1,7 @@
-"""`citewell doctor`: every part that the settings name, tried out, with a remedy for each that does not work."""
+"""`citewell doctor`: every part that the settings name, tried out, with a remedy for each that does not work.
+
+Then the parts are compared with each other (`citewell.checkup`), and `--fix` repairs what does not belong together.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from citewell.cli.findings import Findings
 from citewell.cli.options import AsJson
 from citewell.cli.output import clean, console, emit_json, table, waiting
 from citewell.errors import CitewellError, ConfigError, IndexUnavailable, QueueUnavailable, UnknownGenerator
@@ -21,6 +25,7 @@ from citewell.errors import CitewellError, ConfigError, IndexUnavailable, QueueU
 if TYPE_CHECKING:
     from citewell.config import Settings
     from citewell.engine import Engine
+    from citewell.ports import Backend
 
 # Below this an index of some size cannot be tidied up.
 _LEAST_FREE_BYTES = 500_000_000
@@ -38,33 +43,42 @@ class Check:
     remedy: str = ""
 
 
-def doctor(as_json: AsJson = False) -> None:
-    """Try out every part that the settings name; exit status 1 when one does not work.
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="Repair what can be repaired; without it nothing is changed.")] = (
+        False
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Try out every part that the settings name and compare them; exit status 1 when something is wrong.
 
     Looks at the settings, Python, the data folder and its disk, the embedder, the index, the answers, the queue and,
-    on the served stack, the workers. Each problem comes with its reason and remedy.
+    on the served stack, the workers. Then it compares ledger, passages, answers, keys and messages with each other, and
+    names what does not belong together; with --fix it repairs that. Each problem comes with its reason and remedy.
 
     Examples:
 
     ```
     citewell doctor
+    citewell doctor --fix
     CITEWELL_STACK=served citewell doctor --json
     ```
     """
     from citewell.cli.logs import for_a_person
     from citewell.config import load_settings
 
+    findings = Findings(fix)
     try:
         settings = load_settings()
         with for_a_person(), waiting("looking"):
-            checks = [Check("settings", True, _settings(settings)), *_checks(settings)]
+            checks = [Check("settings", True, _settings(settings)), *_checks(settings, findings)]
     except ConfigError as error:
         checks = [Check("settings", False, reason=error.message, remedy=error.remedy), _try("python", _python)]
-    fine = all(check.ok for check in checks)
+    fine = all(check.ok for check in checks) and not findings.wrong
     if as_json:
-        emit_json({"ok": fine, "checks": [asdict(check) for check in checks]})
+        emit_json({"ok": fine, "checks": [asdict(check) for check in checks], **findings.to_dict()})
     else:
         _show(checks)
+        findings.show()
     if not fine:
         raise typer.Exit(1)
 
@@ -85,7 +99,7 @@ def _show(checks: list[Check]) -> None:
     screen.print(f"{bad} of {len(checks)} checks found a problem" if bad else f"all {len(checks)} checks are ok")
 
 
-def _checks(settings: Settings) -> Iterator[Check]:
+def _checks(settings: Settings, findings: Findings) -> Iterator[Check]:
     from citewell.engine import build
 
     yield _try("python", _python)
@@ -95,12 +109,18 @@ def _checks(settings: Settings) -> Iterator[Check]:
     try:
         yield _try("embedder", lambda: _embedder(engine))
         yield _try("generator", lambda: _generator(engine))
-        parts = _Parts(engine)
+        # Before the index is opened, which would make anew what is missing of it.
+        findings.of_versions(engine)
+        parts = _Parts(engine, findings.half_made)
         yield _try("index", lambda: _index(parts["index"]))
         yield _try("answers", lambda: _answers(parts["answers"]))
         if settings.stack == "served":
             yield _try("queue", lambda: _queue(parts["queue"]))
             yield _try("workers", lambda: _workers(parts["queue"], settings.generator))
+        if parts.works("index"):
+            findings.of_documents(engine)
+        if parts.works("answers"):
+            findings.of_answers(engine)
     finally:
         engine.close()
 
@@ -168,41 +188,51 @@ def _generator(engine: Engine) -> str:
 
 
 class _Parts:
-    """The engine's own checks, made once; a part that does not load is told by what it complained of then.
+    """What each part tells of itself, asked once. The embedded queue stays closed: a doctor does not answer questions.
 
-    The embedded queue stays closed: a doctor does not answer questions.
+    An index of which half is missing stays closed, too: opening it would make that half anew.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._complaints: dict[str, CitewellError] = {}
-        queue = [("queue", engine.queue)] if engine.settings.stack == "served" else []
-        for name, part in (("answers", engine.store), *queue):
+    def __init__(self, engine: Engine, half_made: str) -> None:
+        looks: dict[str, Callable[[], dict[str, Any]]] = {
+            "index": lambda: engine.library.index().info(),
+            "answers": lambda: _loaded(engine.store),
+        }
+        if engine.settings.stack == "served":
+            looks["queue"] = lambda: _loaded(engine.queue)
+        self._found: dict[str, dict[str, Any] | CitewellError] = {}
+        if half_made:
+            self._found["index"] = IndexUnavailable(
+                f"half of {half_made} is missing", remedy="See the findings below; `citewell doctor --fix` may mend it."
+            )
+            del looks["index"]
+        for name, look in looks.items():
             try:
-                part.load()
+                self._found[name] = look()
             except CitewellError as error:
-                self._complaints[name] = error
-        self._found = engine.check()
+                self._found[name] = error
+
+    def works(self, name: str) -> bool:
+        return not isinstance(self._found[name], CitewellError)
 
     def __getitem__(self, name: str) -> dict[str, Any]:
         """What a part tells of itself; raises what it complains of."""
-        if name in self._complaints:
-            raise self._complaints[name]
         found = self._found[name]
-        if not found["ok"]:
-            raise CitewellError(str(found.get("message")), remedy=str(found.get("remedy")))
+        if isinstance(found, CitewellError):
+            raise found
         return found
 
 
+def _loaded(part: Backend) -> dict[str, Any]:
+    part.load()
+    return part.info()
+
+
 def _index(found: dict[str, Any]) -> str:
-    documents, unfinished = found.get("documents"), found.get("unfinished")
+    documents = found.get("documents")
     text = (
         f"{found.get('backend')} {found.get('index_version')}: {documents} documents, {found.get('passages')} passages"
     )
-    if unfinished:
-        raise IndexUnavailable(
-            f"{text}; {unfinished} were being written when their load ended",
-            remedy="Run the same `citewell ingest` again: it goes on where it stopped.",
-        )
     return text if documents else f"{text}; load some with `citewell ingest FOLDER`"
 
 

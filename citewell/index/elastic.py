@@ -16,10 +16,10 @@ from citewell.index.elastic_errors import from_answer, public_address, translate
 from citewell.index.elastic_layout import Layout, Place, connect, find_version, open_version, similarity_of
 from citewell.index.elastic_writes import Bulk, Item, index_item, merge_item, stored_id
 from citewell.index.filters import orderable
-from citewell.index.queries import msearch, runnable_legs
+from citewell.index.queries import counts_by_document, msearch, runnable_legs
 from citewell.index.words import searched_text, stems, words
 from citewell.index.writes import latest, problem, results
-from citewell.ports import DocumentWrite, Legs, LegsQuery, WriteResult
+from citewell.ports import DocumentWrite, Held, Legs, LegsQuery, WriteResult
 from citewell.records import Fingerprint, LedgerEntry, Leg, Passage
 
 if TYPE_CHECKING:
@@ -178,7 +178,34 @@ class ElasticIndex:
                 return
             page["search_after"] = hits[-1]["sort"]
 
+    def held(self, doc_ids: Sequence[str] | None = None) -> Iterator[Held]:
+        wanted = None if doc_ids is None else sorted(set(doc_ids))
+        for start in range(0, 1 if wanted is None else len(wanted), _ENTRIES_AT_ONCE):
+            yield from self._held(None if wanted is None else wanted[start : start + _ENTRIES_AT_ONCE])
+
+    def expel(self, doc_id: str, keep: int = 0) -> None:
+        layout = self._open()[1]
+        bounds: list[dict[str, Any]] = [{"term": {"doc_id": doc_id}}, {"range": {"ordinal": {"gte": keep}}}]
+        page = {"size": _ENTRIES_AT_ONCE, "query": {"bool": {"filter": bounds}}, "_source": False}
+        self.flush()
+        while hits := self._msearch([{"index": layout.passages}, page])[0]["hits"]["hits"]:
+            errors = self._bulk().send(Item(doc_id, "delete", layout.write_passages, hit["_id"]) for hit in hits)
+            if errors:
+                raise IndexUnavailable(f"passages of {doc_id} cannot be deleted: {errors[doc_id]}")
+            self.flush()
+
     # Steps
+
+    def _held(self, doc_ids: Sequence[str] | None) -> Iterator[Held]:
+        passages = self._open()[1].passages
+        body = counts_by_document(_ENTRIES_AT_ONCE, doc_ids)
+        while True:
+            found = self._msearch([{"index": passages}, body])[0]["aggregations"]["documents"]
+            for bucket in found["buckets"]:
+                yield Held(bucket["key"]["doc_id"], bucket["doc_count"], int(bucket["highest"]["value"]))
+            if "after_key" not in found:
+                return
+            body["aggs"]["documents"]["composite"]["after"] = found["after_key"]
 
     def _open(self) -> tuple[Elasticsearch, Layout]:
         if self._place is None or self._layout is None:

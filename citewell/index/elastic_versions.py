@@ -14,7 +14,7 @@ from citewell.index import elastic_layout as layout
 from citewell.index.elastic_errors import from_answer, translated
 from citewell.index.elastic_layout import LEDGER, PREVIOUS, Layout, Place
 from citewell.index.roles import may_create, may_drop, named, next_name, with_role
-from citewell.ports import IndexVersion
+from citewell.ports import IndexVersion, Inspection
 from citewell.records import Fingerprint
 
 if TYPE_CHECKING:
@@ -37,6 +37,11 @@ class ElasticVersions:
         if self._place is not None:
             self._place.client.close()
             self._place = None
+
+    def inspection(self) -> Inspection:
+        from citewell.index.elastic_inspection import ElasticInspection
+
+        return ElasticInspection(self._here(), self._settings.recipe())
 
     # Versions
 

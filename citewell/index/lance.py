@@ -26,7 +26,7 @@ from citewell.index.lock import writer_lock
 from citewell.index.queries import sql_in
 from citewell.index.roles import choose, version_name
 from citewell.index.writes import latest, problem, results
-from citewell.ports import DocumentWrite, Legs, LegsQuery, WriteResult
+from citewell.ports import DocumentWrite, Held, Legs, LegsQuery, WriteResult
 from citewell.records import Fingerprint, LedgerEntry
 
 # Below this many passages an exact scan answers in some ten milliseconds, and needs no training.
@@ -163,6 +163,21 @@ class LanceIndex:
         for batch in table.to_batches(max_chunksize=_IDS_AT_ONCE):
             for row in batch.to_pylist():
                 yield rows.to_entry(row)
+
+    def held(self, doc_ids: Sequence[str] | None = None) -> Iterator[Held]:
+        if doc_ids is not None:
+            for some in _chunks(sorted(set(doc_ids))):
+                with self._translated("read"):
+                    found = rows.held(self._tables()[1], sql_in("doc_id", some))
+                yield from found
+            return
+        with self._translated("read"):
+            every = rows.held(self._tables()[1])
+        yield from every
+
+    def expel(self, doc_id: str, keep: int = 0) -> None:
+        with self._writing("tidy"):
+            self._tables()[1].delete(f"{sql_in('doc_id', [doc_id])} AND ordinal >= {int(keep)}")
 
     # Steps
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from citewell.errors import CitewellError, IndexUnavailable
 from citewell.index import words
 from citewell.index.filters import TERM_EDGE, TERM_SEPARATOR, metadata_terms, orderable, readers
-from citewell.ports import DocumentWrite
+from citewell.ports import DocumentWrite, Held
 from citewell.records import Document, Fingerprint, LedgerEntry, Passage
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ PASSAGE_COLUMNS = [
     "page",
 ]
 LEDGER_COLUMNS = ["doc_id", "content_hash", "passages", "lang", "source", "revision", "indexed_at"]
+_ROWS_AT_ONCE = 1000
 # Full-text columns. What they hold is cut into words already.
 WORDS, STEMS = "words", "stems"
 TOKENIZER: dict[str, Any] = {
@@ -134,6 +135,28 @@ def ledger_rows(entries: Sequence[LedgerEntry]) -> pa.Table:
     columns["document"] = [entry.document.to_json() if entry.document else None for entry in entries]
     schema = ledger_schema()
     return pa.table([pa.array(columns[f.name], type=f.type) for f in schema], schema=schema)
+
+
+def held(passages: Any, where: str = "") -> Iterator[Held]:
+    """Counts by document, in the order of ids; all are in memory at once, as numbers beside the ids."""
+    import pyarrow as pa
+
+    count = passages.count_rows(where or None)
+    parts = []
+    if count:
+        query = passages.search().select(["doc_id", "ordinal"]).limit(count)
+        for batch in (query.where(where) if where else query).to_batches():
+            grouped = pa.Table.from_batches([batch]).group_by("doc_id")
+            parts.append(grouped.aggregate([("ordinal", "count"), ("ordinal", "max")]))
+    if not parts:
+        return iter(())
+    whole = pa.concat_tables(parts).group_by("doc_id")
+    table = whole.aggregate([("ordinal_count", "sum"), ("ordinal_max", "max")]).sort_by("doc_id")
+    return (
+        Held(row["doc_id"], row["ordinal_count_sum"], row["ordinal_max_max"])
+        for batch in table.to_batches(max_chunksize=_ROWS_AT_ONCE)
+        for row in batch.to_pylist()
+    )
 
 
 def to_passage(row: Mapping[str, Any]) -> Passage:

@@ -21,7 +21,7 @@ from citewell.errors import BadInput, Conflict, IndexUnavailable
 from citewell.index import lance_rows as rows
 from citewell.index.lock import writer_lock
 from citewell.index.roles import may_create, may_drop, named, next_name, version_name, with_role
-from citewell.ports import IndexVersion, Role
+from citewell.ports import IndexVersion, Inspection, Role
 from citewell.records import Fingerprint
 
 LOCK_TIMEOUT_S = 120.0
@@ -58,7 +58,7 @@ def versions(database: Any, folder: Path, index: str) -> list[IndexVersion]:
             f"the index in {folder} has lost its passages",
             remedy="Restore the folder from a backup, or delete it and load the documents again.",
         )
-    roles = _roles(folder, index)
+    roles = stored_roles(folder, index)
     found = []
     for name in (version_name(index, number) for number in numbers):
         metadata = database.open_table(table_names(name)[0]).schema.metadata or {}
@@ -83,7 +83,7 @@ def create(database: Any, name: str, fingerprint: Fingerprint, recipe: dict[str,
         database.create_table(passages, schema=rows.passage_schema(fingerprint, recipe))
 
 
-def _roles(folder: Path, index: str) -> dict[str, Role]:
+def stored_roles(folder: Path, index: str) -> dict[str, Role]:
     """Roles by version name."""
     file = folder / _ROLES
     if not file.exists():
@@ -97,7 +97,7 @@ def _roles(folder: Path, index: str) -> dict[str, Role]:
         ) from None
 
 
-def _set_roles(folder: Path, roles: dict[Role, str]) -> None:
+def set_roles(folder: Path, roles: dict[Role, str]) -> None:
     """Numbers, not names: a folder that is renamed with its index stays whole."""
     fresh = folder / f"{_ROLES}.new"
     stored = {role: int(name[-6:]) for role, name in roles.items()}
@@ -118,6 +118,11 @@ class LanceVersions:
 
     def close(self) -> None: ...
 
+    def inspection(self) -> Inspection:
+        from citewell.index.lance_inspection import LanceInspection
+
+        return LanceInspection(self._folder, self._name)
+
     # Versions
 
     def all(self, *, counted: bool = False) -> list[IndexVersion]:
@@ -134,7 +139,7 @@ class LanceVersions:
                 return following
             name = next_name(self._name, found)
             create(connected(self._folder), name, fingerprint, self._settings.recipe())
-            _set_roles(self._folder, _by_role(found) | {"next": name})
+            set_roles(self._folder, _by_role(found) | {"next": name})
         return named(self.all(), name)
 
     def promote(self, name: str) -> None:
@@ -146,7 +151,7 @@ class LanceVersions:
     def drop(self, name: str) -> None:
         with self._changing("drop a version of") as found:
             may_drop(found, name)
-            _set_roles(self._folder, {role: held for role, held in _by_role(found).items() if held != name})
+            set_roles(self._folder, {role: held for role, held in _by_role(found).items() if held != name})
             database = connected(self._folder)
             for table in table_names(name):  # passages first: without them there is no version
                 if table in database.list_tables().tables:
@@ -199,7 +204,7 @@ class LanceVersions:
         kept["current"] = name
         if keep and former:
             kept["previous"] = former
-        _set_roles(self._folder, kept)
+        set_roles(self._folder, kept)
 
     @contextlib.contextmanager
     def _changing(self, action: str) -> Iterator[list[IndexVersion]]:

@@ -161,3 +161,14 @@ def _sql_range(key: str, span: Range) -> str:
 
 def _sql_any(column: str, values: Sequence[str]) -> str:
     return f"array_has_any({column}, [{', '.join(sql_text(value) for value in values)}])"
+
+
+def counts_by_document(size: int, doc_ids: Sequence[str] | None = None) -> dict[str, Any]:
+    """Passages of each document, `size` documents a page in the order of their ids; `after` in it turns the page."""
+    sources = [{"doc_id": {"terms": {"field": "doc_id"}}}]
+    documents = {
+        "composite": {"size": size, "sources": sources},
+        "aggs": {"highest": {"max": {"field": "ordinal"}}},
+    }
+    body: dict[str, Any] = {"size": 0, "aggs": {"documents": documents}}
+    return body if doc_ids is None else body | {"query": {"terms": {"doc_id": list(doc_ids)}}}

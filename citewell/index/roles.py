@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from citewell.errors import Conflict, FingerprintMismatch, UnknownVersion
-from citewell.ports import IndexVersion
+from citewell.ports import Finding, IndexVersion
 from citewell.records import Fingerprint
 
 # Roles that writes go to.
 LIVE = ("current", "next", "previous")
+# Kinds of findings.
+HALF_MADE = "half_made_version"
+RETIRED = "retired_version"
 
 
 def version_name(index: str, number: int) -> str:
@@ -80,6 +83,13 @@ def may_drop(found: Sequence[IndexVersion], name: str) -> None:
     """Raises `UnknownVersion`, and `Conflict` for the version that is searched."""
     if named(found, name).role == "current":
         raise Conflict(f"{name} is the current version", remedy="Promote another version first.")
+
+
+def retired(name: str) -> Finding:
+    """Of a version that is kept, takes disk, and is neither searched nor written to."""
+    reason = "it is retired: neither searched nor written to"
+    remedy = f"`citewell index drop {name}` deletes it; `citewell index promote {name}` returns to it."
+    return Finding(RETIRED, name, name, reason, remedy, fixable=False, note=True)
 
 
 def _mismatch(version: IndexVersion, fingerprint: Fingerprint, where: str) -> FingerprintMismatch:
