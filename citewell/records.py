@@ -69,10 +69,18 @@ class Document(Record):
     revision: str = ""
 
     def content_hash(self) -> str:
-        """SHA-256 over everything that the index keeps of the document; equal hash, nothing to do."""
-        content = self.model_dump(mode="json", exclude={"revision"})
-        canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-        return text_hash(canonical)
+        """SHA-256 over everything that the index keeps of the document as it was given; equal hash, nothing to do.
+
+        The texts go in as they are, each behind its length: spelling them as JSON costs more than hashing them.
+        """
+        metadata = self.model_dump(mode="json", include={"metadata"})["metadata"] if self.metadata else {}
+        rest = json.dumps([metadata, self.groups, self.pages], sort_keys=True, separators=(",", ":"))
+        digest = hashlib.sha256()
+        for part in (self.id, self.title, self.url, self.lang, rest, self.text):
+            data = part.encode("utf-8", "surrogatepass")
+            digest.update(b"%d:" % len(data))
+            digest.update(data)
+        return digest.hexdigest()
 
 
 class Passage(Record):

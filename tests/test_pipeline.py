@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import threading
+import time
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from citewell import language
 from citewell.config import Settings
+from citewell.errors import BadInput, EmbedderUnavailable
 from citewell.index.lance import LanceIndex
 from citewell.ingest.pipeline import Pipeline
 from citewell.ports import LegsQuery, Vectors
-from citewell.records import Document, Fingerprint, Outcome
+from citewell.records import Document, Fingerprint, LedgerEntry, Outcome
 from citewell.split import Splitter
 from tests.hashing import DIMENSION, HashingEmbedder
 
@@ -118,3 +122,154 @@ def test_the_language_is_found_or_taken_from_the_tag(pipeline: Pipeline, index: 
     assert {name: entry.lang for name, entry in index.ledger(list("abcd")).items()} == {
         "a": "es", "b": "ja", "c": "en", "d": "en"
     }  # fmt: skip
+
+
+class SlowEmbedder(CountingEmbedder):
+    """Says when it begins with a batch, and goes on when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = threading.Semaphore(0)
+        self.gate = threading.Semaphore(0)
+        self.open = False
+
+    def embed_passages(self, texts: Sequence[str]) -> Vectors:
+        self.begun.release()
+        if not self.open:
+            assert self.gate.acquire(timeout=30)
+        return super().embed_passages(texts)
+
+
+def loaders() -> list[str]:
+    """Threads of loads that are alive."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("citewell-load")]
+
+
+@pytest.fixture
+def slow(index: LanceIndex, monkeypatch: pytest.MonkeyPatch) -> tuple[Pipeline, SlowEmbedder]:
+    """A pipeline in batches of two documents whose embedder waits for the test."""
+    monkeypatch.setattr("citewell.ingest.pipeline.LOOKED_UP", 2)
+    embedder = SlowEmbedder()
+    return Pipeline(index, embedder, Splitter(embedder.describe().tokenizer, 12), clock=lambda: 1000.0), embedder
+
+
+def names(count: int) -> list[str]:
+    return [f"d{number:02d}" for number in range(count)]
+
+
+def test_reading_goes_on_while_the_embedder_works_and_is_bounded(slow: tuple[Pipeline, SlowEmbedder]) -> None:
+    pipeline, embedder = slow
+    read: list[str] = []
+
+    def items() -> Iterator[Document]:
+        for name in names(40):
+            read.append(name)
+            yield document(name, 1)
+
+    outcomes: list[Outcome] = []
+    load = threading.Thread(target=lambda: outcomes.extend(pipeline.run(items(), "s")))
+    load.start()
+    assert embedder.begun.acquire(timeout=30)
+    deadline = time.monotonic() + 30
+    while len(read) < 11 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    # Four batches of two are inside, the fifth is read, and its end is known by the first item of the sixth.
+    assert len(read) == 11
+    assert outcomes == []
+    embedder.open = True
+    embedder.gate.release(20)
+    load.join(60)
+    assert [outcome.doc_id for outcome in outcomes] == names(40)
+    assert {outcome.status for outcome in outcomes} == {"added"}
+    assert loaders() == []
+
+
+def test_a_closed_load_leaves_no_thread_and_no_half(slow: tuple[Pipeline, SlowEmbedder], index: LanceIndex) -> None:
+    pipeline, embedder = slow
+    embedder.gate.release(1)
+    outcomes = pipeline.run([document(name, 1) for name in names(40)], "s")
+    assert isinstance(outcomes, Generator)
+    assert next(outcomes).doc_id == "d00"
+    assert loaders()
+    for _ in range(2):  # the second batch is at work
+        assert embedder.begun.acquire(timeout=30)
+    threading.Timer(0.2, embedder.gate.release).start()
+    outcomes.close()
+    assert loaders() == []
+    entries = list(index.entries())
+    assert [entry.doc_id for entry in entries] == names(2)  # the second batch was embedded and not written any more
+    assert all(entry.content_hash for entry in entries)
+    assert embedder.embedded == 4
+    embedder.open = True
+    assert statuses(pipeline.run([document(name, 1) for name in names(4)], "s")) == [*["unchanged"] * 2, *["added"] * 2]
+
+
+def test_an_id_that_is_on_its_way_arrives_before_it_is_compared(
+    slow: tuple[Pipeline, SlowEmbedder], index: LanceIndex
+) -> None:
+    pipeline, embedder = slow
+    embedder.open = True
+    old, new = document("kettle", 2), document("kettle", 3)
+    list(pipeline.run([old], "s"))
+    outcomes = list(pipeline.run([new, document("lamp"), old, document("tent")], "s"))
+    assert [outcome.status for outcome in outcomes] == ["changed", "added", "changed", "added"]
+    assert index.ledger(["kettle"])["kettle"].content_hash == old.content_hash()
+
+
+def test_what_a_source_gave_before_it_broke_is_loaded(pipeline: Pipeline, index: LanceIndex) -> None:
+    def items() -> Iterator[Document]:
+        yield document("kettle")
+        yield document("lamp")
+        raise BadInput("the source is gone")
+
+    outcomes: list[str] = []
+    with pytest.raises(BadInput, match="the source is gone"):
+        outcomes.extend(outcome.doc_id for outcome in pipeline.run(items(), "s"))
+    assert outcomes == ["kettle", "lamp"]
+    assert sorted(index.ledger(["kettle", "lamp"])) == ["kettle", "lamp"]
+    assert loaders() == []
+
+
+def test_an_embedder_that_fails_stops_the_load_after_what_came_before(
+    slow: tuple[Pipeline, SlowEmbedder], index: LanceIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline, embedder = slow
+    embedder.open = True
+    plain = embedder.embed_passages
+
+    def embed(texts: Sequence[str]) -> Vectors:
+        if any("d04" in text for text in texts):
+            raise EmbedderUnavailable("the embedder is gone")
+        return plain(texts)
+
+    monkeypatch.setattr(embedder, "embed_passages", embed)
+    told: list[str] = []
+    with pytest.raises(EmbedderUnavailable, match="the embedder is gone"):
+        told.extend(outcome.doc_id for outcome in pipeline.run([document(name, 1) for name in names(12)], "s"))
+    assert told == names(4)
+    assert [entry.doc_id for entry in index.entries()] == names(4)
+    assert loaders() == []
+
+
+def test_a_language_is_told_of_new_text_alone(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    detect = language.detect
+    monkeypatch.setattr(language, "detect", lambda text: (told.append(text), detect(text))[1])
+    given = Document(id="a", text="La garantía cubre los defectos durante tres años.")
+    assert statuses(pipeline.run([given], "s")) == ["added"]
+    assert statuses(pipeline.run([given], "s")) == ["unchanged"]
+    assert told == [given.text]
+    entry = pipeline.index.ledger(["a"], with_document=True)["a"]
+    assert (entry.lang, entry.document) == ("es", given)
+    assert statuses(pipeline.run([given.model_copy(update={"lang": "pt"})], "s")) == ["changed"]
+    assert pipeline.index.ledger(["a"])["a"].lang == "pt"
+
+
+def test_a_copy_has_the_language_that_the_ledger_names(pipeline: Pipeline, index: LanceIndex) -> None:
+    given = Document(id="a", text="Short words here.")
+    entry = LedgerEntry(doc_id="a", content_hash="h", lang="es", source="s", indexed_at=5.0, document=given)
+    assert pipeline.copy([entry]) == {}
+    assert index.ledger(["a"], with_document=True)["a"] == entry.model_copy(update={"passages": 1})
+    legs = index.legs(LegsQuery(text="short", lang="en", vector=None, groups=None, legs=("bm25",)))
+    assert {passage.lang for passage in legs.passages.values()} == {"es"}

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import yaml
 
 from citewell import device
@@ -25,6 +26,7 @@ from citewell.ports import EmbedderCard, Vectors
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+    from tokenizers import Tokenizer
 
 PACKAGED = "packaged"
 # The packaged model was trained on English alone; its folder has no card that says so.
@@ -76,6 +78,7 @@ class SentenceTransformerEmbedder:
         self._languages = settings.embedder_languages
         self._model: SentenceTransformer | None = None
         self._card: EmbedderCard | None = None
+        self._counter: Tokenizer | None = None
         self._lock = threading.Lock()
 
     def load(self) -> None:
@@ -84,6 +87,7 @@ class SentenceTransformerEmbedder:
             if self._model is None:
                 self._model = self._open()
                 self._card = self._describe(self._model)
+                self._counter = _counter(self._card)
 
     def _open(self) -> SentenceTransformer:
         stay_offline()
@@ -164,14 +168,37 @@ class SentenceTransformerEmbedder:
         if not texts:
             return np.zeros((0, self.describe().dimension), dtype=np.float32)
         encode = getattr(model, method)
-        batch = self._batch or (_CPU_BATCH if model.device.type == "cpu" else _GPU_BATCH)
-        found = encode(list(texts), batch_size=batch, normalize_embeddings=False, show_progress_bar=False)
-        vectors = np.asarray(found, dtype=np.float32)
+        size = self._batch or (_CPU_BATCH if model.device.type == "cpu" else _GPU_BATCH)
+        vectors = np.zeros((len(texts), self.describe().dimension), dtype=np.float32)
+        order = self._by_length(texts) if len(texts) > size else np.arange(len(texts))
+        for start in range(0, len(texts), size):
+            some = order[start : start + size]
+            found = encode(
+                [texts[n] for n in some], batch_size=size, normalize_embeddings=False, show_progress_bar=False
+            )
+            vectors[some] = np.asarray(found, dtype=np.float32)
         # Not by the model: in bfloat16 a length of 1 is off by up to 0.002.
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return np.ascontiguousarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)
+
+    def _by_length(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Longest first, in tokens: a batch is padded to its longest. By characters, a sixth would be padding."""
+        assert self._counter is not None
+        card = self.describe()
+        counts = [min(len(found.ids), card.max_tokens) for found in self._counter.encode_batch_fast(list(texts))]
+        return np.argsort(np.array(counts) * -1, kind="stable")
 
     def _used(self) -> SentenceTransformer:
         self.load()
         assert self._model is not None
         return self._model
+
+
+def _counter(card: EmbedderCard) -> Tokenizer:
+    """The model's tokenizer for counting alone: it cuts nothing off and fills nothing up."""
+    from tokenizers import Tokenizer
+
+    counter = Tokenizer.from_str(card.tokenizer)
+    counter.no_truncation()
+    counter.no_padding()
+    return counter

@@ -19,7 +19,7 @@ from citewell.index.filters import orderable
 from citewell.index.queries import counts_by_document, msearch, runnable_legs
 from citewell.index.words import searched_text, stems, words
 from citewell.index.writes import latest, problem, results
-from citewell.ports import DocumentWrite, Held, Legs, LegsQuery, WriteResult
+from citewell.ports import DocumentWrite, Held, Legs, LegsQuery, Vectors, WriteResult
 from citewell.records import Fingerprint, LedgerEntry, Leg, Passage
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class ElasticIndex:
         batch = [write for write in batch if write.entry.doc_id not in errors]
         old = {doc_id: entry.passages for doc_id, entry in self.ledger([w.entry.doc_id for w in batch]).items()}
         steps = (
-            lambda write: self._intent(write, old.get(write.entry.doc_id, 0)),
+            lambda write: self._intent(write, old.get(write.entry.doc_id)),
             lambda write: self._passages(write, old.get(write.entry.doc_id, 0)),
             self._entry,
         )
@@ -258,17 +258,22 @@ class ElasticIndex:
                 raise from_answer(self._address, int(answer["status"]), answer["error"])
         return answers
 
-    def _intent(self, write: DocumentWrite, old: int) -> Iterator[Item]:
-        """The document that readers may ask for stays until the last step replaces it."""
-        entry = write.entry.model_copy(update={"content_hash": "", "passages": max(old, len(write.passages))})
-        fields = entry.to_dict()
+    def _intent(self, write: DocumentWrite, old: int | None) -> Iterator[Item]:
+        """The document that readers may ask for stays until the last step replaces it.
+
+        Where there is none (`old` is None), the entry is written without looking for it, which costs less.
+        """
+        entry = write.entry.model_copy(
+            update={"content_hash": "", "passages": max(old or 0, len(write.passages)), "document": None}
+        )
+        fields, index = entry.to_dict(), self._open()[1].write_documents
         del fields["document"]
-        yield merge_item(entry.doc_id, self._open()[1].write_documents, entry.doc_id, fields)
+        yield (index_item if old is None else merge_item)(entry.doc_id, index, entry.doc_id, fields)
 
     def _passages(self, write: DocumentWrite, old: int) -> Iterator[Item]:
         doc_id, index = write.entry.doc_id, self._open()[1].write_passages
-        for passage, vector in zip(write.passages, write.vectors.tolist(), strict=True):
-            yield index_item(doc_id, index, passage.id, _source(passage, vector))
+        for passage, vector in zip(write.passages, write.vectors, strict=True):
+            yield index_item(doc_id, index, passage.id, source(passage, vector))
         for ordinal in range(len(write.passages), old):
             yield Item(doc_id, "delete", index, Passage.make_id(doc_id, ordinal))
 
@@ -277,7 +282,8 @@ class ElasticIndex:
         yield index_item(doc_id, self._open()[1].write_documents, doc_id, write.entry.to_dict())
 
 
-def _source(passage: Passage, vector: list[float]) -> dict[str, Any]:
+def source(passage: Passage, vector: Vectors) -> dict[str, Any]:
+    """The body of a passage."""
     text = searched_text(passage)
     derived = {"words": words(text), "stems": stems(text, passage.lang), "orderable": orderable(passage.metadata)}
     return passage.to_dict() | derived | {"vector": vector}
@@ -288,8 +294,8 @@ def _answered(answers: list[dict[str, Any]]) -> str:
     return next((str(hit["_index"]) for answer in answers for hit in answer["hits"]["hits"]), "")
 
 
-def _passage(source: dict[str, Any]) -> Passage:
-    return Passage.model_validate(source)
+def _passage(stored: dict[str, Any]) -> Passage:
+    return Passage.model_validate(stored)
 
 
 def _unfinish(layout: Layout, entry: LedgerEntry) -> Iterator[Item]:

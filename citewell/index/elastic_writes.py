@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from citewell.index.elastic_errors import explain, from_answer, translated
 
 if TYPE_CHECKING:
@@ -41,28 +43,36 @@ class Item:
     op: str
     index: str
     name: str
-    source: str = ""
+    source: bytes = b""
 
-    def lines(self) -> list[str]:
+    def lines(self) -> list[bytes]:
         # Without `require_alias`, writing to an index that was deleted would make one with a guessed mapping.
         action: dict[str, Any] = {"_index": self.index, "_id": stored_id(self.name), "require_alias": True}
         if self.op == "update":
             action["retry_on_conflict"] = 3
-        line = json.dumps({self.op: action})
+        line = orjson.dumps({self.op: action})
         return [line, self.source] if self.source else [line]
 
     def size(self) -> int:
-        """Bytes, about: characters are counted, which JSON's escapes make one byte each."""
+        """Bytes, about: those of the action line are guessed."""
         return len(self.source) + len(self.name) + 120
 
 
 def index_item(doc_id: str, index: str, name: str, source: Mapping[str, Any]) -> Item:
-    return Item(doc_id, "index", index, name, json.dumps(source))
+    return Item(doc_id, "index", index, name, _spelled(source))
 
 
 def merge_item(doc_id: str, index: str, name: str, fields: Mapping[str, Any]) -> Item:
     """Set these fields and keep the others; the document is made when it is missing."""
-    return Item(doc_id, "update", index, name, json.dumps({"doc": fields, "doc_as_upsert": True}))
+    return Item(doc_id, "update", index, name, _spelled({"doc": fields, "doc_as_upsert": True}))
+
+
+def _spelled(fields: Mapping[str, Any]) -> bytes:
+    """As JSON. Numbers of a vector, an array of float32, have the fewest digits that give them back: half the bytes."""
+    try:
+        return orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError:  # a whole number of more than 64 bits, which only Python's own writer takes
+        return json.dumps(fields, default=lambda array: array.tolist()).encode()
 
 
 class Bulk:

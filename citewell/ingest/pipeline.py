@@ -1,14 +1,18 @@
 """Documents to passages in the index: a generator pipeline, in constant memory, with one outcome a document.
 
-Batches of documents are compared with the ledger by content hash; what is unchanged is skipped before it is split or
-embedded. Ids are deterministic, so that running a load again resumes it.
+Batches of documents are compared with the ledger by content hash; what is unchanged is skipped before its language is
+told, before it is split or embedded. Ids are deterministic, so that running a load again resumes it. Reading and
+splitting (in the caller's thread), embedding and writing (in a thread each) go on at the same time.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
 
 import numpy as np
 import structlog
@@ -16,15 +20,39 @@ import structlog
 from citewell import language
 from citewell.embed import passage_input
 from citewell.errors import CitewellError, InvalidDocument
+from citewell.ingest.line import Line
 from citewell.ingest.sources import Item, failed
-from citewell.ports import DocumentWrite, Embedder, Index
+from citewell.ports import DocumentWrite, Embedder, Index, Vectors
 from citewell.records import Document, LedgerEntry, Outcome, Passage
 from citewell.split import Splitter
 
 log = structlog.get_logger(__name__)
 
+# Documents that are looked up in the ledger at once, and those of them that are embedded and written at once.
+LOOKED_UP = 1000
 BATCH_DOCUMENTS = 128
 BATCH_CHARACTERS = 2_000_000
+# A source that is slower than this is loaded in smaller batches, so that embedding does not wait for it.
+BATCH_SECONDS = 2.0
+# One batch is written, one waits to be, one is embedded, one waits to be.
+_INSIDE = 4
+# Passages embedded between two looks at whether the load was interrupted.
+_EMBEDDED_AT_ONCE = 512
+
+
+@dataclass
+class _Batch:
+    """Items on their way: `passages` and `vectors` are of the documents that are new or changed, by id."""
+
+    items: list[Item]
+    known: Mapping[str, LedgerEntry]
+    hashes: dict[str, str] = field(default_factory=dict)
+    passages: dict[str, tuple[Passage, ...]] = field(default_factory=dict)
+    vectors: dict[str, Vectors] = field(default_factory=dict)
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    def changed(self) -> Iterator[Document]:
+        return (item for item in self.items if isinstance(item, Document) and item.id in self.hashes)
 
 
 class Pipeline:
@@ -44,16 +72,16 @@ class Pipeline:
         """Outcomes in the order of the items, batch by batch; after the last, every write is visible to searches.
 
         An id that comes twice is written twice, so that the last one wins; the later outcome says so. `followers`
-        are asked for before each batch and load what this one has loaded; what they cannot load is logged.
+        are asked for before each batch is written and load what this one has loaded; what they cannot load is logged.
+        Closing the generator waits for the batch that is being written and begins no other.
         """
         seen: set[int] = set()
+        stopped = threading.Event()
+        write = partial(self._write_all, source=source, followers=followers)
+        line: Line[_Batch] = Line((partial(self._embed, stopped=stopped), write), stopped)
         try:
-            for batch in _batches(items):
-                others = followers()
-                outcomes = list(self._load(batch, source))
-                for other in others:
-                    other._follow(batch, outcomes, source)
-                for outcome in outcomes:
+            for batch in self._through(line, items):
+                for outcome in batch.outcomes:
                     key = hash(outcome.doc_id)  # 64 bits a document instead of its id
                     if key in seen and outcome.status != "failed":
                         note = "this id came before in the same load; the last one wins"
@@ -61,27 +89,142 @@ class Pipeline:
                     seen.add(key)
                     yield outcome
         finally:
+            line.close()
             self.index.flush()
 
     def copy(self, entries: Sequence[LedgerEntry]) -> dict[str, str]:
         """Load documents as another index version has them, hash and time included; reasons by id for what failed."""
-        documents = [entry.document for entry in entries if entry.document is not None]
+        documents: list[Item] = [entry.document for entry in entries if entry.document is not None]
         errors = {entry.doc_id: "its text is not in the ledger" for entry in entries if entry.document is None}
         theirs = {entry.doc_id: entry for entry in entries}
-        writes = self._prepare(documents, {doc_id: entry.content_hash for doc_id, entry in theirs.items()}, "")
-        kept = [
-            replace(write, entry=theirs[doc_id].model_copy(update={"passages": len(write.passages)}))
-            for doc_id, write in writes.items()
-        ]
-        errors |= {result.doc_id: result.error for result in self.index.put(kept) if result.error}
+        batch = _Batch(documents, theirs, {entry.doc_id: entry.content_hash for entry in entries})
+        for document in batch.changed():
+            batch.passages[document.id] = self._split(document, theirs[document.id].lang)
+        self._embed(batch)
+        writes = []
+        for doc_id, passages in batch.passages.items():
+            entry = theirs[doc_id].model_copy(update={"passages": len(passages)})
+            writes.append(DocumentWrite(entry, passages, batch.vectors[doc_id]))
+        errors |= {result.doc_id: result.error for result in self.index.put(writes) if result.error}
         return errors
 
-    def _follow(self, batch: Sequence[Item], outcomes: Sequence[Outcome], source: str) -> None:
-        """Load what another pipeline loaded. That one's outcomes stand; what this one lacks its ledger shows."""
-        failed_ids = {outcome.doc_id for outcome in outcomes if outcome.status == "failed"}
-        documents = [item for item in batch if isinstance(item, Document) and item.id not in failed_ids]
+    # Steps
+
+    def _through(self, line: Line[_Batch], items: Iterable[Item]) -> Iterator[_Batch]:
+        """Batches that have been written, in order, while later ones are read, split and embedded."""
         try:
-            mine = list(self._load(documents, source))
+            for looked_up in _batches(items):
+                ids = {item.id for item in looked_up if isinstance(item, Document)}
+                # An id that is on its way has to arrive before the ledger is asked for it.
+                while any(not ids.isdisjoint(batch.hashes) for batch in line):
+                    yield line.get()
+                for batch in self._compared(looked_up):
+                    while len(line) >= _INSIDE:
+                        yield line.get()
+                    self._split_all(batch)
+                    line.put(batch)
+                    while line.ready():
+                        yield line.get()
+        except Exception:  # of the source or the ledger: what was read before is loaded all the same
+            while len(line):
+                yield line.get()
+            raise
+        while len(line):
+            yield line.get()
+
+    def _compared(self, items: Sequence[Item]) -> Iterator[_Batch]:
+        """The items with what the ledger says of them, in batches of few changed documents."""
+        known = self.index.ledger([item.id for item in items if isinstance(item, Document)])
+        batch = _Batch([], known)
+        for item in items:
+            if len(batch.hashes) >= BATCH_DOCUMENTS:
+                yield batch
+                batch = _Batch([], known)
+            batch.items.append(item)
+            if isinstance(item, Document):
+                digest = item.content_hash()
+                if item.id not in known or known[item.id].content_hash != digest:
+                    batch.hashes[item.id] = digest
+        yield batch
+
+    def _split_all(self, batch: _Batch) -> None:
+        for document in batch.changed():
+            lang = language.normalize(document.lang) or language.detect(document.text)
+            batch.passages[document.id] = self._split(document, lang)
+
+    def _split(self, document: Document, lang: str) -> tuple[Passage, ...]:
+        return tuple(self._splitter.split(document.model_copy(update={"lang": lang})))
+
+    def _embed(self, batch: _Batch, stopped: threading.Event | None = None) -> None:
+        """All passages of the batch together; ends early, with the batch unfit to be written, once `stopped` is set."""
+        texts = [passage_input(passage) for group in batch.passages.values() for passage in group]
+        found = [self._embedder.embed_passages([])] if not texts else []
+        for start in range(0, len(texts), _EMBEDDED_AT_ONCE):
+            if stopped is not None and stopped.is_set():
+                return
+            found.append(self._embedder.embed_passages(texts[start : start + _EMBEDDED_AT_ONCE]))
+        vectors = np.concatenate(found)
+        end = 0
+        for doc_id, group in batch.passages.items():
+            start, end = end, end + len(group)
+            batch.vectors[doc_id] = vectors[start:end]
+
+    def _write_all(self, batch: _Batch, *, source: str, followers: Callable[[], Sequence[Pipeline]]) -> None:
+        others = followers()
+        self._write(batch, source)
+        for other in others:
+            other._follow(batch, source)
+
+    def _write(self, batch: _Batch, source: str) -> None:
+        writes = self._writes(batch, source)
+        results = {result.doc_id: result for result in self.index.put(writes)} if writes else {}
+        for item in batch.items:
+            if isinstance(item, Outcome):
+                batch.outcomes.append(item)
+            elif item.id not in batch.hashes:
+                passages = batch.known[item.id].passages
+                batch.outcomes.append(Outcome(doc_id=item.id, status="unchanged", passages=passages, source=source))
+            elif item.id not in results:
+                error = InvalidDocument("the document has no words", remedy="Remove it, or give it text.")
+                batch.outcomes.append(failed(item.id, source, error))
+            elif reason := results[item.id].error:
+                error = InvalidDocument(reason, remedy="Mend what the index refused, then load it again.")
+                batch.outcomes.append(failed(item.id, source, error))
+            else:
+                status: Literal["changed", "added"] = "changed" if item.id in batch.known else "added"
+                count = len(batch.passages[item.id])
+                batch.outcomes.append(Outcome(doc_id=item.id, status=status, passages=count, source=source))
+
+    def _writes(self, batch: _Batch, source: str) -> list[DocumentWrite]:
+        """What the index is to hold; documents without words are left out."""
+        now = self._clock()
+        writes = []
+        for document in batch.changed():
+            if passages := batch.passages[document.id]:
+                entry = LedgerEntry(
+                    doc_id=document.id,
+                    content_hash=batch.hashes[document.id],
+                    passages=len(passages),
+                    lang=passages[0].lang,
+                    source=source,
+                    revision=document.revision,
+                    indexed_at=now,
+                    document=document,
+                )
+                writes.append(DocumentWrite(entry, passages, batch.vectors[document.id]))
+        return writes
+
+    def _follow(self, leader: _Batch, source: str) -> None:
+        """Load what another pipeline loaded. That one's outcomes stand; what this one lacks its ledger shows."""
+        failed_ids = {outcome.doc_id for outcome in leader.outcomes if outcome.status == "failed"}
+        documents = [item for item in leader.items if isinstance(item, Document) and item.id not in failed_ids]
+        mine: list[Outcome] = []
+        try:
+            for batch in self._compared(documents):
+                self._split_all(batch)
+                self._embed(batch)
+                self._write(batch, source)
+                mine += batch.outcomes
             self.index.flush()
         except CitewellError as error:
             log.warning("version_left_behind", version=self.index.version, reason=error.message, remedy=error.remedy)
@@ -90,75 +233,30 @@ class Pipeline:
             if outcome.status == "failed":
                 log.warning("document_left_behind", doc_id=outcome.doc_id, reason=outcome.reason)
 
-    def _load(self, batch: Sequence[Item], source: str) -> Iterator[Outcome]:
-        documents = [self._with_language(item) for item in batch if isinstance(item, Document)]
-        known = self.index.ledger([d.id for d in documents])
-        hashes = {d.id: d.content_hash() for d in documents}
-        changed = [d for d in documents if d.id not in known or known[d.id].content_hash != hashes[d.id]]
-        writes = self._prepare(changed, hashes, source)
-        results = {result.doc_id: result for result in self.index.put([w for w in writes.values() if w.passages])}
-        for item in batch:
-            if isinstance(item, Outcome):
-                yield item
-            elif item.id not in writes:
-                yield Outcome(doc_id=item.id, status="unchanged", passages=known[item.id].passages, source=source)
-            elif not writes[item.id].passages:
-                error = InvalidDocument("the document has no words", remedy="Remove it, or give it text.")
-                yield failed(item.id, source, error)
-            elif results[item.id].error:
-                error = InvalidDocument(
-                    results[item.id].error, remedy="Mend what the index refused, then load it again."
-                )
-                yield failed(item.id, source, error)
-            else:
-                count = len(writes[item.id].passages)
-                yield Outcome(
-                    doc_id=item.id, status="changed" if item.id in known else "added", passages=count, source=source
-                )
-
-    @staticmethod
-    def _with_language(document: Document) -> Document:
-        lang = language.normalize(document.lang) or language.detect(document.text)
-        return document.model_copy(update={"lang": lang})
-
-    def _prepare(
-        self, documents: Sequence[Document], hashes: Mapping[str, str], source: str
-    ) -> dict[str, DocumentWrite]:
-        """Split and embed; all passages of the batch go through the embedder together."""
-        passages: dict[str, tuple[Passage, ...]] = {d.id: tuple(self._splitter.split(d)) for d in documents}
-        flat = [passage for group in passages.values() for passage in group]
-        vectors = self._embedder.embed_passages([passage_input(p) for p in flat])
-        ends = np.cumsum([len(group) for group in passages.values()]).tolist()
-        writes = {}
-        for document, end in zip(documents, ends, strict=True):
-            group = passages[document.id]
-            entry = LedgerEntry(
-                doc_id=document.id,
-                content_hash=hashes[document.id],
-                passages=len(group),
-                lang=document.lang,
-                source=source,
-                revision=document.revision,
-                indexed_at=self._clock(),
-                document=document,
-            )
-            writes[document.id] = DocumentWrite(entry=entry, passages=group, vectors=vectors[end - len(group) : end])
-        return writes
-
 
 def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Batches bounded in documents and in characters; no id stands twice in one batch."""
+    """Batches bounded in documents, characters and the time that reading them takes; no id stands twice in one.
+
+    What the items raise comes after the batch of those before.
+    """
     batch: list[Item] = []
     ids: set[str] = set()
     characters = 0
-    for item in items:
-        repeated = isinstance(item, Document) and item.id in ids
-        if batch and (repeated or len(batch) >= BATCH_DOCUMENTS or characters >= BATCH_CHARACTERS):
+    begun = time.monotonic()
+    try:
+        for item in items:
+            repeated = isinstance(item, Document) and item.id in ids
+            full = len(batch) >= LOOKED_UP or characters >= BATCH_CHARACTERS or time.monotonic() - begun > BATCH_SECONDS
+            if batch and (repeated or full):
+                yield batch
+                batch, ids, characters, begun = [], set(), 0, time.monotonic()
+            batch.append(item)
+            if isinstance(item, Document):
+                ids.add(item.id)
+                characters += len(item.text)
+    except Exception:
+        if batch:
             yield batch
-            batch, ids, characters = [], set(), 0
-        batch.append(item)
-        if isinstance(item, Document):
-            ids.add(item.id)
-            characters += len(item.text)
+        raise
     if batch:
         yield batch
