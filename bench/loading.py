@@ -68,7 +68,8 @@ class RandomEmbedder:
         hashes = np.array([crc32(text.encode()) for text in texts], dtype=np.int64)
         vectors = _UNIT[hashes % len(_UNIT)].copy()
         vectors[:, 0] += (hashes % 1000) / 1e5
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True) if texts else vectors.reshape(0, DIMENSION)
+        unit: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return unit if texts else vectors.reshape(0, DIMENSION)
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
         return self.embed_passages(texts)
@@ -122,7 +123,7 @@ def loaded(index: Index, file: Path) -> tuple[float, set[str]]:
     items = read_sources([str(file)], Limits(settings.file_limit, settings.document_limit))
     ready = pipeline(index)
     begun = time.perf_counter()
-    statuses = {outcome.status for outcome in ready.run(items, str(file))}
+    statuses: set[str] = {outcome.status for outcome in ready.run(items, str(file))}
     return time.perf_counter() - begun, statuses
 
 

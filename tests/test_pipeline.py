@@ -255,7 +255,12 @@ def test_an_embedder_that_fails_stops_the_load_after_what_came_before(
 def test_a_language_is_told_of_new_text_alone(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     detect = language.detect
-    monkeypatch.setattr(language, "detect", lambda text: (told.append(text), detect(text))[1])
+
+    def detected(text: str) -> str:
+        told.append(text)
+        return detect(text)
+
+    monkeypatch.setattr(language, "detect", detected)
     given = Document(id="a", text="La garantía cubre los defectos durante tres años.")
     assert statuses(pipeline.run([given], "s")) == ["added"]
     assert statuses(pipeline.run([given], "s")) == ["unchanged"]
