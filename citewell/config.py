@@ -76,6 +76,9 @@ class Settings(BaseSettings):
     elasticsearch_url: str = Field("http://127.0.0.1:9200", description="Address of Elasticsearch 9.")
     elasticsearch_api_key: SecretStr = Field(SecretStr(""), description="API key of Elasticsearch, when it wants one.")
     elasticsearch_timeout: float = Field(30.0, gt=0, le=600, description="Seconds for one request to Elasticsearch.")
+    source_api_key: SecretStr = Field(
+        SecretStr(""), description="API key of an Elasticsearch that documents are loaded from."
+    )
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="Address of Redis: answers, leases, queue.")
     embedder: str = Field(
         "packaged",

@@ -162,7 +162,12 @@ def test_a_field_that_has_no_order(shelf: Shelf, since: str, reason: str) -> Non
 
 def test_a_bad_document_costs_itself_alone(shelf: Shelf) -> None:
     shelf.make()
-    bad = {"none": {"title": "T"}, "list": {"text": ["a", "b"]}, "long": {"text": "x" * 3000}, "null": {"text": None}}
+    bad: dict[str, dict[str, Any]] = {
+        "none": {"title": "T"},
+        "list": {"text": ["a", "b"]},
+        "long": {"text": "x" * 3000},
+        "null": {"text": None},
+    }
     shelf.fill({"1": {"text": "One."}, **bad, "2": {"text": "Two."}})
     documents, failures = read(shelf.url)
     assert sorted(d.id for d in documents) == ["1", "2"]

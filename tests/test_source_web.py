@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -165,7 +166,8 @@ def test_more_pages_than_the_bound(site: Site) -> None:
 
 
 def test_robots_are_obeyed(site: Site) -> None:
-    rules = "User-agent: other\nDisallow: /\n\nUser-agent: Citewell\nDisallow: /private/\nDisallow: /*.pdf$\nAllow: /private/but\n"
+    rules = "User-agent: other\nDisallow: /\n\nUser-agent: Citewell\nDisallow: /private/\nDisallow: /*.pdf$\n"
+    rules += "Allow: /private/but\n"
     site.pages["/robots.txt"] = Reply(rules.encode())
     site.pages["/sitemap.xml"] = sitemap("/private/a", "/private/but", "/x.pdf", "/open", "/moves")
     for path in ("/private/a", "/private/but", "/open"):
@@ -201,12 +203,12 @@ def test_requests_keep_their_distance(site: Site) -> None:
     site.pages["/a"] = site.pages["/b"] = html("P", "Page.")
     read(f"{site.url}/sitemap.xml", pause=0.2)
     times = [request.at for request in site.requests]
-    assert all(later - earlier >= 0.19 for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later - earlier >= 0.19 for earlier, later in itertools.pairwise(times))
     site.pages["/robots.txt"] = Reply(b"User-agent: *\nCrawl-delay: 0.3\n")
     site.requests.clear()
     read(f"{site.url}/sitemap.xml")
     times = [request.at for request in site.requests]
-    assert all(later - earlier >= 0.29 for earlier, later in zip(times[1:], times[2:], strict=False))
+    assert all(later - earlier >= 0.29 for earlier, later in itertools.pairwise(times[1:]))
 
 
 def test_an_overloaded_server_is_asked_again_after_its_time(site: Site) -> None:

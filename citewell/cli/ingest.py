@@ -13,6 +13,7 @@ import typer
 
 from citewell.cli.options import AsJson, Key, Url, connection
 from citewell.cli.output import clean, console, emit_json, show_line, table
+from citewell.cli.source_options import Map, MaxPages, Pause, Query, Since, source_options
 from citewell.errors import CitewellError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from citewell.client import Client
     from citewell.engine import Engine
-    from citewell.ingest.sources import Item
+    from citewell.ingest.sources import Item, Known, SourceOptions
     from citewell.records import Outcome
 
 STATUSES = ("added", "changed", "unchanged", "failed")
@@ -53,12 +54,17 @@ class Report:
 
 
 def ingest(
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE", help="Files and folders to load.")],
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE", help="Files, folders and addresses to load.")],
+    query: Query = "",
+    columns: Map = None,
+    since: Since = "",
+    max_pages: MaxPages = 10_000,
+    pause: Pause = 0.5,
     url: Url = None,
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Load documents from files and folders.
+    """Load documents from files, folders, databases, another Elasticsearch index and web pages.
 
     Takes JSONL (also .gz) with _id or id, title, text, url, lang, metadata and groups; JSON, CSV, Markdown, HTML and
     plain text; and folders of them. What is unchanged since the last load is skipped, so a load that was interrupted
@@ -70,13 +76,17 @@ def ingest(
     ```
     citewell ingest examples/shop
     citewell ingest handbook.md articles.jsonl.gz faq/ --json
+    citewell ingest 'postgresql://reader@db/shop' --query 'select id, title, body from articles' --map text=body
+    citewell ingest elasticsearch://search:9200/articles --since updated
+    citewell ingest https://help.example/sitemap.xml
     citewell ingest faq/ --url http://127.0.0.1:8080
     ```
     """
+    options = source_options(query, columns, since, pages=max_pages, pause=pause)
     with connection(url, key, "ingest") as engine:
         report = Report(keep=as_json)
         try:
-            _load(engine, sources, report)
+            _load(engine, sources, options, report)
         except KeyboardInterrupt:
             _show(report, as_json)
             show_line("interrupted", "what is counted above is loaded; run the same command again to go on")
@@ -91,24 +101,41 @@ def ingest(
         raise typer.Exit(1)
 
 
-def _load(engine: Engine | Client, sources: Sequence[str], report: Report) -> None:
-    from citewell.client import Client
+def _load(engine: Engine | Client, sources: Sequence[str], options: SourceOptions, report: Report) -> None:
     from citewell.config import load_settings
-    from citewell.ingest.sources import Limits, read_sources, size_of, spelled
+    from citewell.ingest.sources import Limits, open_source, read_sources, size_of, spelled
 
     settings = load_settings()
     limits = Limits(settings.file_limit, settings.document_limit)
-    with _Bar(size_of(sources)) as bar:
-        items = bar.watch(read_sources(sources, limits, bar.tell))
-        outcomes = (
-            engine.put(items) if isinstance(engine, Client) else engine.put(items, source=spelled(", ".join(sources)))
-        )
-        with contextlib.closing(cast("Generator[Outcome]", outcomes)):  # an interrupted load flushes what it wrote
-            for outcome in outcomes:
-                report.add(outcome)
-                bar.step()
-                if not report.keep:
-                    _name(outcome)
+    paths = [source for source in sources if "://" not in source]
+    opened = [open_source(source, limits, options) for source in sources]  # refuses options before anything is loaded
+    with _Bar(size_of(paths)) as bar:
+        if paths:
+            _put(engine, read_sources(paths, limits, bar.tell), spelled(", ".join(paths)), bar, report)
+        for source in (source for source, argument in zip(opened, sources, strict=True) if argument not in paths):
+            _put(engine, source.items(_known(engine, source.name), bar.tell), source.name, bar, report)
+
+
+def _known(engine: Engine | Client, name: str) -> Known:
+    """What the index knows of a source; through a service nothing, so that everything is read."""
+    from citewell.client import Client
+    from citewell.ingest.known import known_of
+    from citewell.ingest.sources import Known
+
+    return Known() if isinstance(engine, Client) else known_of(engine.library.index(), name)
+
+
+def _put(engine: Engine | Client, items: Iterable[Item], name: str, bar: _Bar, report: Report) -> None:
+    from citewell.client import Client
+
+    watched = bar.watch(items)
+    outcomes = engine.put(watched) if isinstance(engine, Client) else engine.put(watched, source=name)
+    with contextlib.closing(cast("Generator[Outcome]", outcomes)):  # an interrupted load flushes what it wrote
+        for outcome in outcomes:
+            report.add(outcome)
+            bar.step()
+            if not report.keep:
+                _name(outcome)
 
 
 def _name(outcome: Outcome) -> None:
