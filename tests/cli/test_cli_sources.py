@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
+import time
 from contextlib import closing
 from pathlib import Path
+
+import pytest
 
 from tests.cli.terminal import Terminal
 from tests.web_site import html, running_site, sitemap
@@ -72,3 +76,29 @@ def test_a_sitemap_is_loaded_and_asked_for_changes(terminal: Terminal) -> None:
         assert terminal.json(*load)["counts"] == {"added": 0, "changed": 1, "unchanged": 1, "failed": 0}
         hit = terminal.json("search", "when do parcels leave")["hits"][0]["passage"]
         assert (hit["doc_id"], "dusk" in hit["text"]) == (f"{site.url}/b", True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_a_load_of_what_is_new_that_was_killed_goes_on_where_it_was(terminal: Terminal, tmp_path: Path) -> None:
+    """Every row is there after the next run, although that one asks only for what is at or above the greatest value."""
+    file, count = tmp_path / "shop.db", 600
+    _run(file, "create table articles (number, title, words, updated)")
+    # Not in the order of `updated`, as a table that has been lived in.
+    rows = ", ".join(f"({n}, 'T{n}', 'Shelf {n} holds {n} jars.', {n * 7919 % count})" for n in range(count))
+    _run(file, f"insert into articles values {rows}")
+    load = ("ingest", f"sqlite:///{file}", *WORDS, "--since", "updated")
+    process = terminal.start(*load)
+    written = terminal.folder / "citewell.lancedb" / "documents.lance" / "data"
+    deadline = time.monotonic() + 120
+    while not (written.is_dir() and len(list(written.iterdir())) >= 3) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.communicate(timeout=60)
+    before = terminal.json("info")["index"]["documents"]
+    assert 0 < before < count
+    counts = terminal.json(*load)["counts"]
+    assert counts["added"] + counts["changed"] + counts["unchanged"] <= count
+    assert counts["failed"] == 0
+    index = terminal.json("info")["index"]
+    assert (index["documents"], index["unfinished"]) == (count, 0)
+    assert terminal.json(*load)["counts"]["unchanged"] == 1, "now only the greatest itself is asked for"
