@@ -328,6 +328,23 @@ def test_user_and_password_go_to_the_host_alone(site: Site) -> None:
     assert site.requests[-1].headers["authorization"] == "Basic cmVhZGVyOnMzY3JAdA=="
 
 
+def test_addresses_and_tags_that_are_broken_cost_themselves_alone(site: Site) -> None:
+    bad = ("http://[bad", "http://127.0.0.1:port/", "http://u:s3cret@[bad", "mailto:x", "http://:80/")
+    site.pages["/sitemap.xml"] = sitemap(*bad, "/moves", "/odd", f"{site.url.replace('//', '//u:s3cret@')}/named")
+    site.pages["/moves"] = Reply(status=302, headers={"Location": "http://[bad"})
+    link = "<html><head><link rel='canonical' href='http://[bad'></head><body><p>Odd.</p></body></html>"
+    site.pages["/odd"] = Reply(link.encode(), headers={"Content-Type": "text/html", "ETag": '"\xe9"'})
+    site.pages["/named"] = html("Named", "Page.")
+    documents, outcomes = read(f"{site.url}/sitemap.xml")
+    assert [(d.id, d.url) for d in documents] == [(f"{site.url}{path}",) * 2 for path in ("/odd", "/named")]
+    assert len(outcomes) == len(bad) + 1
+    assert "s3cret" not in "".join(map(str, outcomes))
+    again, _ = read(f"{site.url}/sitemap.xml", known=knows(documents))
+    assert [d.id for d in again] == [f"{site.url}/odd", f"{site.url}/named"]
+    numbers = Known(revision=lambda _: "5")
+    assert len(read(f"{site.url}/sitemap.xml", known=numbers)[0]) == 2
+
+
 def test_a_server_that_is_not_there() -> None:
     _, (outcome,) = read("http://user:s3cret@127.0.0.1:1/page")
     assert incomplete(outcome, "http://127.0.0.1:1/page")

@@ -134,10 +134,10 @@ class Fetcher:
             return ""
 
     def _moved(self, url: str, location: str) -> str:
-        target = urllib.parse.urldefrag(urllib.parse.urljoin(url, location))[0]
+        target = joined(url, location)
         if not location or not self.site.has(target):
             raise BadInput(
-                f"{url} redirects to another host: {without_credentials(target)}",
+                f"{url} redirects to another host: {target}",
                 remedy="Load that address, if it is meant: a source stays on the host that it names.",
             )
         return target
@@ -169,9 +169,20 @@ class Fetcher:
 
 
 def without_credentials(url: str) -> str:
-    """The address as people may see it; without a fragment, too."""
-    parts = urllib.parse.urlsplit(url)
+    """The address as people may see it; without a fragment, too. What is no address is shown up to its credentials."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:
+        return url.rpartition("@")[2]
     return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, parts.query, ""))
+
+
+def joined(base: str, reference: str) -> str:
+    """The address that a page or sitemap at `base` means; as it is written where it makes none."""
+    try:
+        return without_credentials(urllib.parse.urljoin(base, reference))
+    except ValueError:
+        return without_credentials(reference)
 
 
 def bounded(pieces: Iterator[bytes], limit: int) -> bytes:

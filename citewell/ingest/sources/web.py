@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 
 from citewell.errors import BadInput, CitewellError, Gone, SourceUnavailable, UnsupportedMedia
 from citewell.ingest.sources import Item, Known, Limits, Tell, checked, failed, spelled
-from citewell.ingest.sources.fetch import Fetcher, Page, Site, bounded, without_credentials
+from citewell.ingest.sources.fetch import Fetcher, Page, Site, bounded, joined, without_credentials
 from citewell.ingest.sources.options import SourceOptions
 from citewell.ingest.sources.sitemap import is_sitemap, locations
 from citewell.parse import MEDIA_TYPES, parse
@@ -128,7 +128,7 @@ class _Walk:
     def _locations(self, url: str, body: Iterator[bytes]) -> Iterator[tuple[str, bool]]:
         """Addresses that did not come before, whole; raises `BadInput` beyond the bounds."""
         for location, inner in locations(body):
-            target = urllib.parse.urldefrag(urllib.parse.urljoin(url, location))[0]
+            target = joined(url, location)
             key = hash(target)
             if not location or key in self._seen:
                 continue
@@ -174,8 +174,11 @@ class _Walk:
             state = json.loads(self._known.revision(url) or "{}")
         except ValueError:  # a revision that another kind of source wrote
             return {}
+        if not isinstance(state, dict):
+            return {}
         names = {"etag": "If-None-Match", "modified": "If-Modified-Since"}
-        return {names[key]: str(value) for key, value in state.items() if key in names}
+        # A header holds ASCII; a server that says otherwise is asked for the whole page.
+        return {names[key]: value for key, value in state.items() if key in names and str(value).isascii()}
 
     def _page(self, url: str, page: Page, body: Iterator[bytes]) -> Item:
         if page.status == 304:
@@ -190,7 +193,7 @@ class _Walk:
 
     def _link(self, document: Document, url: str) -> str:
         """What the page calls its address, where that is on this host."""
-        canonical = urllib.parse.urljoin(url, document.url)
+        canonical = joined(url, document.url)
         return canonical if document.url and self._fetcher.site.has(canonical) else url
 
 
