@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 # Documents that are looked up in the ledger at once, and those of them that are embedded and written at once.
 LOOKED_UP = 1000
-BATCH_DOCUMENTS = 128
+BATCH_DOCUMENTS = 256
 BATCH_CHARACTERS = 2_000_000
 # A source that is slower than this is loaded in smaller batches, so that embedding does not wait for it.
 BATCH_SECONDS = 2.0
