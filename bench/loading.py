@@ -1,10 +1,10 @@
 """What loading costs beside the embedder: unchanged documents, memory over a long load, and bulk requests.
 
     python bench/loading.py unchanged --documents 20000 --elasticsearch-url URL
-    python bench/loading.py memory --documents 100000 --elasticsearch-url URL
+    python bench/loading.py memory --documents 100000 --words 15 --elasticsearch-url URL
     python bench/loading.py bulk --documents 20000 --elasticsearch-url URL
 
-The corpus is made on the fly: texts of about 120 words drawn from a vocabulary by Zipf's law, without a language of
+The corpus is made on the fly: texts of `--words` words drawn from a vocabulary by Zipf's law, without a language of
 their own, so that it is told of them. Vectors are random unit vectors of 384 dimensions, which cost next to nothing.
 `unchanged` loads the corpus twice and times the second load, reading and parsing its JSONL included. `memory` prints
 the resident size of this process over a load. `bulk` compares a load with `elasticsearch.helpers.parallel_bulk` of the
@@ -110,9 +110,9 @@ def pipeline(index: Index) -> Pipeline:
     return Pipeline(index, embedder, Splitter(embedder.describe().tokenizer, 200))
 
 
-def written(file: Path, count: int) -> Path:
+def written(file: Path, count: int, words: int) -> Path:
     with file.open("w", encoding="utf-8") as out:
-        for document in corpus(count):
+        for document in corpus(count, words):
             out.write(json.dumps({"_id": document.id, "title": document.title, "text": document.text}) + "\n")
     return file
 
@@ -129,7 +129,7 @@ def loaded(index: Index, file: Path) -> tuple[float, set[str]]:
 
 def unchanged(stack: str, options: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder, opened(stack, options.elasticsearch_url) as index:
-        file = written(Path(folder) / "corpus.jsonl", options.documents)
+        file = written(Path(folder) / "corpus.jsonl", options.documents, options.words)
         first, statuses = loaded(index, file)
         assert statuses == {"added"}, statuses
         profiler = cProfile.Profile()
@@ -156,7 +156,9 @@ def memory(stack: str, options: argparse.Namespace) -> dict[str, Any]:
     """Resident size at every tenth of a load."""
     with opened(stack, options.elasticsearch_url) as index:
         sizes, begun = [round(resident_mb(), 1)], time.perf_counter()
-        for done, outcome in enumerate(pipeline(index).run(corpus(options.documents), "corpus"), start=1):
+        for done, outcome in enumerate(
+            pipeline(index).run(corpus(options.documents, options.words), "corpus"), start=1
+        ):
             assert outcome.status == "added", outcome
             if done % max(1, options.documents // 10) == 0:
                 sizes.append(round(resident_mb(), 1))
@@ -203,7 +205,7 @@ def plain_bulk(index: ElasticIndex, url: str, writes: Sequence[DocumentWrite]) -
 
 def bulk(stack: str, options: argparse.Namespace) -> dict[str, Any]:
     """Documents a second of `put`, of a whole load, and of `parallel_bulk`, in turns."""
-    documents = list(corpus(options.documents))
+    documents = list(corpus(options.documents, options.words))
     writes = prepared(documents)
     rates: dict[str, list[float]] = {"parallel_bulk": [], "put": [], "load": []}
     for _ in range(options.rounds):
@@ -239,6 +241,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("measure", choices=tuple(MEASURES))
     parser.add_argument("--documents", type=int, default=20_000)
+    parser.add_argument("--words", type=int, default=120, help="a document")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--elasticsearch-url", default="")
     parser.add_argument("--stack", choices=("embedded", "served"), action="append")
@@ -252,7 +255,8 @@ def main() -> int:
         print(f"{options.measure}, {stack}: {json.dumps(figures[stack])}", flush=True)
     if options.json:
         kept = json.loads(options.json.read_text("utf-8")) if options.json.exists() else {}
-        kept[options.measure] = {"documents": options.documents, "date": time.strftime("%Y-%m-%d"), **figures}
+        made_of = {"documents": options.documents, "words": options.words, "date": time.strftime("%Y-%m-%d")}
+        kept[options.measure] = kept.get(options.measure, {}) | made_of | figures
         options.json.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
     return 0
 

@@ -340,3 +340,14 @@ def test_answers_become_errors_with_a_remedy(status: int, kind: str, expected: s
 
 def test_an_address_is_shown_without_its_credentials() -> None:
     assert elastic_errors.public_address("https://u:p@es.example:9200/path?x=1") == "https://es.example:9200/path"
+
+
+def test_bodies_give_every_number_back() -> None:
+    """Vectors as float32 has them, and whole numbers that are too long for 64 bits."""
+    vector = np.random.default_rng(3).standard_normal(50).astype(np.float32)
+    plain = index_item("d", "i", "d#0", {"vector": vector, "metadata": {"n": 1}})
+    assert np.array(json.loads(plain.source)["vector"], dtype=np.float32).tolist() == vector.tolist()
+    assert len(plain.source) < 50 * 14
+    long = index_item("d", "i", "d#0", {"vector": vector, "metadata": {"n": 2**70}})
+    assert json.loads(long.source)["metadata"] == {"n": 2**70}
+    assert np.array(json.loads(long.source)["vector"], dtype=np.float32).tolist() == vector.tolist()
