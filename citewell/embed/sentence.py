@@ -206,7 +206,7 @@ class SentenceTransformerEmbedder:
     def _cores(self) -> ThreadPoolExecutor:
         """A batch for each core instead of all cores for one batch: they need not wait for each other at every step.
 
-        A loss of 1.2 to 1.5 times is saved where other work shares the cores, as a server on the same machine does.
+        1.2 to 1.5 times the passages where other work shares the cores, as a server does (docs/LOG.md, "Loading").
         """
         import torch
 
