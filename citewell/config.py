@@ -138,6 +138,14 @@ class Settings(BaseSettings):
     question_limit: int = Field(2000, ge=1, le=100_000, description="Longest question, in characters.")
     document_limit: int = Field(5_000_000, ge=1000, description="Longest document text, in characters.")
     file_limit: int = Field(200_000_000, ge=1000, description="Largest single document file, in bytes.")
+    parse_timeout: float = Field(
+        60.0, gt=0, le=3600, description="Seconds that reading one file may take, where a parser has to."
+    )
+    parse_memory: int = Field(
+        1_000_000_000,
+        ge=50_000_000,
+        description="Bytes of memory that reading one file may take, where a parser has to.",
+    )
     request_limit: int = Field(100_000_000, ge=1000, description="Largest body of an HTTP request, in bytes.")
     answer_ttl: int = Field(86_400, ge=1, description="Seconds that an answer is kept after its last change.")
     lease_seconds: float = Field(10.0, gt=0, le=3600, description="Life of a worker's lease between two renewals.")

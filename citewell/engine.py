@@ -131,7 +131,7 @@ class Engine:
 
     def ingest(self, sources: Sequence[str]) -> Iterator[Outcome]:
         """Load files and folders; one outcome a document, as it happens."""
-        limits = Limits(self.settings.file_limit, self.settings.document_limit)
+        limits = Limits.of(self.settings)
         return self.put(read_sources(sources, limits), source=", ".join(sources))
 
     def put(self, items: Iterable[Item], source: str = "api") -> Iterator[Outcome]:

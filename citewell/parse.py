@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Iterator
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -166,9 +167,9 @@ def markdown_text(source: str) -> str:
         elif token.type == "tr_open":
             row = []
         elif token.type == "tr_close" and row is not None:
-            blocks.append(_row(row))
+            blocks.append(table_row(row))
             if header:
-                blocks.append(_row(["---"] * len(row)))
+                blocks.append(table_row(["---"] * len(row)))
             row, header = None, False
         elif token.type in ("fence", "code_block"):
             blocks.append(f"```{token.info.strip()}\n{token.content.rstrip()}\n```")
@@ -181,10 +182,10 @@ def markdown_text(source: str) -> str:
             else:
                 blocks.append(prefix + text)
                 prefix = ""
-    return _join(blocks)
+    return join_blocks(blocks)
 
 
-def _row(cells: list[str]) -> str:
+def table_row(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
@@ -202,7 +203,7 @@ def _inline_text(token: Token) -> str:
     return _WIDE_BREAK.sub("", "".join(parts)).replace(_SOFT_BREAK, " ")
 
 
-def _join(blocks: list[str]) -> str:
+def join_blocks(blocks: list[str]) -> str:
     """Blocks with a blank line between them, except within a list or a table, whose lines stay together."""
     built = ""
     previous = ""
@@ -213,6 +214,14 @@ def _join(blocks: list[str]) -> str:
         built += ("\n" if same else "\n\n" if built else "") + block
         previous = block
     return built
+
+
+def html_body(source: str) -> str:
+    """The text of a piece of HTML, as of a page."""
+    root = _soup(source)
+    for tag in root.find_all(_BOILERPLATE):
+        tag.decompose()
+    return _html_text(root)
 
 
 def _soup(data: bytes | str) -> BeautifulSoup:
@@ -249,14 +258,12 @@ def _html(data: bytes, document_id: str) -> Document:
 
 def _html_text(root: Tag | BeautifulSoup) -> str:
     blocks = []
-    for tag in root.find_all(_BLOCKS):
-        if tag.find_parent(("tr", "pre")):
-            continue
+    for tag in _block_tags(root):
         if tag.name == "tr":
             cells = [_words(cell.get_text(" ")) for cell in tag.find_all(("td", "th"))]
-            blocks.append(_row(cells))
+            blocks.append(table_row(cells))
             if tag.find("th") and not tag.find("td"):
-                blocks.append(_row(["---"] * len(cells)))
+                blocks.append(table_row(["---"] * len(cells)))
         elif tag.name == "pre":
             blocks.append(f"```\n{tag.get_text().strip()}\n```")
         else:
@@ -265,7 +272,21 @@ def _html_text(root: Tag | BeautifulSoup) -> str:
                 "#" * int(tag.name[1]) + " " if re.fullmatch(r"h[1-6]", tag.name) else "- " if tag.name == "li" else ""
             )
             blocks.append(mark + own if own else "")
-    return _join(blocks) or _words(root.get_text(" "))
+    return join_blocks(blocks) or _words(root.get_text(" "))
+
+
+def _block_tags(root: Tag | BeautifulSoup) -> Iterator[Tag]:
+    """Blocks in order, less those inside a row or code. Deep nesting costs nothing here, unlike asking for parents."""
+    levels: list[Iterator[Any]] = [iter(root.children)]
+    while levels:
+        child = next(levels[-1], None)
+        if child is None:
+            levels.pop()
+        elif name := getattr(child, "name", None):
+            if name in _BLOCKS:
+                yield child
+            if name not in ("tr", "pre"):
+                levels.append(iter(child.children))
 
 
 def _own_text(tag: Tag) -> list[str]:

@@ -111,7 +111,7 @@ def _parts(document: Document) -> list[Span]:
     text, cuts = document.text, [0]
     for page in document.pages[1:]:
         cut = max(page, cuts[-1])
-        if page and text[page - 1] != "\n":
+        if page and "\n" not in text[page - 1 : page + 1] and page < len(text):
             rest = sentences(text[cut : cut + _SENTENCE], document.lang)
             cut += rest[0][1] if rest else 0
         cuts.append(cut)

@@ -39,7 +39,7 @@ class DocumentId(BaseConverter):
 @blueprint.post("")
 def load() -> Response:
     """Outcomes as one JSON object with counts, or line by line for `Accept: application/x-ndjson`."""
-    limits = Limits(service().settings.file_limit, service().settings.document_limit)
+    limits = Limits.of(service().settings)
     if request.mimetype in _LINES:
         items = _json_lines(io.BufferedReader(cast(io.RawIOBase, request.stream)), limits)
     elif request.is_json:

@@ -10,9 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from citewell.config import Settings
 from citewell.embed.cache import CachedEmbedder
 from citewell.errors import EmbedderUnavailable
+from citewell.index.lance import LanceIndex
+from citewell.ingest.pipeline import Pipeline
 from citewell.ports import EmbedderCard, Vectors
+from citewell.records import Document, Fingerprint
+from citewell.split import Splitter
 from tests.hashing import DIMENSION, HashingEmbedder
 
 
@@ -104,3 +109,35 @@ def test_a_broken_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(EmbedderUnavailable, match=r"v\.sqlite") as told:
         CachedEmbedder(Counting(), file=tmp_path / "v.sqlite").load()
     assert "delete the file" in told.value.remedy
+
+
+def test_splitting_anew_and_a_migration_embed_only_what_they_cut_anew(tmp_path: Path) -> None:
+    inner = Counting()
+    embedder = CachedEmbedder(inner, file=tmp_path / "v.sqlite")
+    fingerprint = Fingerprint(embedder="hashing", weights="0", dimension=DIMENSION)
+    short = [Document(id=f"s{n}", text=f"Short text number {n}.", lang="en") for n in range(20)]
+    long = Document(id="long", text=" ".join(f"Sentence number {n} of the long text." for n in range(9)), lang="en")
+    tokenizer = inner.describe().tokenizer
+
+    def load(name: str, capacity: int) -> LanceIndex:
+        index = LanceIndex(Settings(data_dir=tmp_path / name), fingerprint)
+        index.load()
+        outcomes = Pipeline(index, embedder, Splitter(tokenizer, capacity)).run([*short, long], "s")
+        assert {outcome.status for outcome in outcomes} == {"added"}
+        return index
+
+    first = load("first", 12)
+    before = len(inner.seen)
+    assert before == 20 + 9
+    second = load("second", 24)
+    assert all("long text" in text for text in inner.seen[before:]), "the short ones are cut as before"
+    assert 0 < len(inner.seen) - before < 9
+    before = len(inner.seen)
+    third = LanceIndex(Settings(data_dir=tmp_path / "third"), fingerprint)
+    third.load()
+    entries = first.ledger([d.id for d in [*short, long]], with_document=True)
+    assert Pipeline(third, embedder, Splitter(tokenizer, 12)).copy(list(entries.values())) == {}
+    assert len(inner.seen) == before, "a migration to the same cut embeds nothing"
+    for index in (first, second, third):
+        index.close()
+    embedder.close()

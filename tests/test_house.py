@@ -22,7 +22,7 @@ LAYERS = (
     ("citewell.config", "citewell.settings_file", "citewell.device"),
     ("citewell.ports",),
     ("citewell.language", "citewell.text", "citewell.outline", "citewell.parse", "citewell.split", "citewell.fuse",
-     "citewell.prompt",
+     "citewell.paged", "citewell.prompt",
      "citewell.cite", "citewell.evidence", "citewell.index.queries", "citewell.index.analysis",
      "citewell.index.filters", "citewell.index.ranges", "citewell.index.words", "citewell.index.roles",
      "citewell.answers.moves"),
@@ -36,7 +36,7 @@ LAYERS = (
 )  # fmt: skip
 RANK = {prefix: rank for rank, layer in enumerate(LAYERS) for prefix in layer}
 PURE = ("citewell.language", "citewell.text", "citewell.outline", "citewell.parse", "citewell.split", "citewell.fuse",
-        "citewell.prompt",
+        "citewell.paged", "citewell.prompt",
         "citewell.cite", "citewell.evidence", "citewell.index.queries", "citewell.index.filters",
         "citewell.index.ranges", "citewell.index.words", "citewell.index.roles",
         "citewell.answers.moves", "citewell.evaluate.tune",

@@ -14,6 +14,7 @@ from citewell.config import Settings
 from citewell.errors import BadInput, EmbedderUnavailable
 from citewell.index.lance import LanceIndex
 from citewell.ingest.pipeline import Pipeline
+from citewell.ingest.sources import Limits, read_sources
 from citewell.ports import LegsQuery, Vectors
 from citewell.records import Document, Fingerprint, LedgerEntry, Outcome
 from citewell.split import Splitter
@@ -124,6 +125,7 @@ def test_the_language_is_found_or_taken_from_the_tag(pipeline: Pipeline, index: 
     }  # fmt: skip
 
 
+<<<<<<< HEAD
 class SlowEmbedder(CountingEmbedder):
     """Says when it begins with a batch, and goes on when it is told to."""
 
@@ -278,3 +280,22 @@ def test_a_copy_has_the_language_that_the_ledger_names(pipeline: Pipeline, index
     assert index.ledger(["a"], with_document=True)["a"] == entry.model_copy(update={"passages": 1})
     legs = index.legs(LegsQuery(text="short", lang="en", vector=None, groups=None, legs=("bm25",)))
     assert {passage.lang for passage in legs.passages.values()} == {"es"}
+=======
+def test_an_id_that_comes_twice_in_several_files_and_formats(
+    pipeline: Pipeline, index: LanceIndex, tmp_path: Path
+) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text('{"_id": "x", "text": "First words about kettles."}\n')
+    (folder / "b.csv").write_text("id,text\nx,Second words about lamps.\ny,Other words.\n")
+    (folder / "c.json").write_text('[{"id": "x", "text": "Third words about tents."}]')
+    outcomes = list(pipeline.run(read_sources([str(folder)], Limits(10**6, 10**5)), "s"))
+    assert [(o.doc_id, o.status, "came before" in o.reason) for o in outcomes] == [
+        ("x", "added", False), ("x", "changed", True), ("y", "added", False), ("x", "changed", True)
+    ]  # fmt: skip
+    entry = index.ledger(["x"], with_document=True)["x"]
+    assert entry.document is not None
+    assert entry.document.text == "Third words about tents."
+    assert found(index, "tents") == {"x#0"}
+    assert found(index, "lamps") == set()
+>>>>>>> 0319342 (PDF, Office, EPUB, e-mail, Parquet, archives, globs and standard input are loaded, parsers within limits)

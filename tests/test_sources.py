@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import gzip
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from citewell.ingest.sources import Limits, bounded_lines, read_sources
+from citewell.ingest.sources.files import FileSource
 from citewell.records import Document, Outcome
+from tests import made_files
 
 LIMITS = Limits(file_bytes=100_000, text_characters=2_000)
 
@@ -167,3 +176,178 @@ def test_a_source_that_is_missing_and_a_folder_without_files(tmp_path: Path) -> 
     (tmp_path / "empty").mkdir()
     _, failures = read(tmp_path / "absent", tmp_path / "empty")
     assert ["does not exist" in failures[0].reason, "holds no files" in failures[1].reason] == [True, True]
+
+
+# Packed files, archives, globs, standard input, Parquet
+
+
+def test_zst_and_its_breakage(tmp_path: Path) -> None:
+    content = lines(*({"_id": f"d{n}", "text": f"text {n} {n * 7919}"} for n in range(3000))).encode()
+    zst = bytes(pa.compress(content, "zstd", asbytes=True))
+    (tmp_path / "a.jsonl.zst").write_bytes(zst)
+    (tmp_path / "b.jsonl.zst").write_bytes(zst[: len(zst) // 2])
+    (tmp_path / "c.jsonl.zst").write_bytes(b"no zst at all")
+    (tmp_path / "d.md.zst").write_bytes(bytes(pa.compress(b"# T\n\nWords.", "zstd", asbytes=True)))
+    documents, failures = read(tmp_path / "a.jsonl.zst")
+    assert (len(documents), failures) == (3000, [])
+    _, failures = read(tmp_path / "b.jsonl.zst", tmp_path / "c.jsonl.zst")
+    assert {f.doc_id.partition(":")[0] for f in failures} == {"b.jsonl.zst", "c.jsonl.zst"}
+    assert all("no whole zst file" in f.reason and f.remedy for f in failures if ":" not in f.doc_id)
+    assert [f.doc_id for f in failures if ":" not in f.doc_id] == ["b.jsonl.zst", "c.jsonl.zst"]
+    assert [d.title for d in read(tmp_path / "d.md.zst")[0]] == ["T"]
+
+
+def test_an_archive_s_members_are_files(tmp_path: Path) -> None:
+    members: dict[str, bytes | str] = {
+        "a.jsonl": lines({"_id": "x", "text": "one"}, "{bad"),
+        "sub/b.md": "# B\n\nBody.",
+        "sub/c.jsonl.gz": gzip.compress(lines({"_id": "y", "text": "two"}).encode()),
+        "m.eml": made_files.eml_file(),
+        "__MACOSX/a.jsonl": "junk",
+        ".hidden.md": "secret",
+        "inner.zip": made_files.zip_file({"a.md": "x"}),
+        "picture.png": b"\x89PNG",
+    }
+    (tmp_path / "all.zip").write_bytes(made_files.zip_file(members))
+    documents, failures = read(tmp_path / "all.zip")
+    assert [d.id for d in documents] == ["x", "all.zip/sub/b.md", "y", "all.zip/m.eml"]
+    assert [(f.doc_id, f.reason.partition(":")[0]) for f in failures] == [
+        ("all.zip/a.jsonl:2", "the line is no JSON"),
+        ("all.zip/inner.zip", "an archive within an archive is not unpacked"),
+        ("all.zip/picture.png", "unknown kind of file"),
+    ]
+
+
+def test_archives_that_are_traps_or_broken(tmp_path: Path) -> None:
+    whole = made_files.zip_file({"a.txt": "some words " * 200, "b.txt": "other words"})
+    at = whole.index(b"PK\x01\x02")
+    locked = whole[: at + 8] + b"\x01\x00" + whole[at + 10 :]
+    spoiled = bytearray(whole)
+    spoiled[60] ^= 0xFF
+    overlapping = bytearray(whole)
+    overlapping[at + 20 : at + 24] = (10**6).to_bytes(4, "little")
+    files = {
+        "bomb.zip": made_files.zip_file({"a.txt": bytes(20_000_000), "b.txt": "words"}),
+        "locked.zip": locked,
+        "spoiled.zip": bytes(spoiled),
+        "overlap.zip": bytes(overlapping),
+        "cut.zip": whole[: len(whole) // 2],
+        "empty.zip": made_files.zip_file({}),
+    }
+    reasons = {}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+        documents, (failed,) = read(tmp_path / name)
+        reasons[name] = failed.reason
+        assert failed.remedy
+        alone = name in ("bomb.zip", "locked.zip", "spoiled.zip")
+        assert [d.id for d in documents] == ([f"{name}/b.txt"] if alone else []), "the other member is loaded"
+    assert "unpacks to 20000000 bytes" in reasons["bomb.zip"]
+    assert "password" in reasons["locked.zip"]
+    assert "overlap" in reasons["overlap.zip"]
+    assert all("no whole zip" in reasons[name] for name in ("spoiled.zip", "cut.zip"))
+    assert "no files" in reasons["empty.zip"]
+
+
+def test_a_glob_gives_the_ids_of_its_folder(tmp_path: Path) -> None:
+    for name in ("a.md", "sub/b.md", "sub/deep/c.md", "sub/d.txt", "sub/.hidden.md"):
+        (tmp_path / "docs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "docs" / name).write_text(f"Words of {name}.")
+    documents, _ = read(tmp_path / "docs" / "**" / "*.md")
+    assert [d.id for d in documents] == ["a.md", "sub/b.md", "sub/deep/c.md"]
+    assert {d.id for d in documents} < {d.id for d in read(tmp_path / "docs")[0]}
+    assert "no file matches" in read(tmp_path / "docs" / "*.pdf")[1][0].reason
+    (tmp_path / "odd[1].txt").write_text("A name with brackets.")
+    assert [d.id for d in read(tmp_path / "odd[1].txt")[0]] == ["odd[1].txt"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "data", "ids"),
+    [
+        ("-", b'{"text": "one"}\n{"_id": "b", "text": "two"}\n', ["stdin.jsonl:1", "b"]),
+        ("csv:-", b"id,text\n1,one\n", ["1"]),
+        ("jsonl.gz:-", gzip.compress(b'{"_id": "z", "text": "one"}\n'), ["z"]),
+        ("eml:-", made_files.eml_file(), ["stdin.eml"]),
+    ],
+)
+def test_standard_input(monkeypatch: pytest.MonkeyPatch, argument: str, data: bytes, ids: list[str]) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+    items = list(read_sources([argument], LIMITS))
+    assert [item.id for item in items if isinstance(item, Document)] == ids
+    assert FileSource(argument, LIMITS).name == "standard input"
+
+
+def test_parquet_with_types_and_bad_rows(tmp_path: Path) -> None:
+    table = pa.table({
+        "id": [1, 2, 3], "text": ["one", None, "three"], "groups": [["b", "a"], [], None],
+        "year": [2020, None, 2022], "price": [decimal.Decimal("6.90"), None, decimal.Decimal("7")],
+        "day": [datetime.date(2026, 1, 2), None, None],
+    })  # fmt: skip
+    parquet.write_table(table, tmp_path / "a.parquet", row_group_size=2)
+    documents, failures = read(tmp_path / "a.parquet")
+    assert [(d.id, d.text, d.groups) for d in documents] == [("1", "one", ("a", "b")), ("3", "three", ())]
+    assert documents[0].metadata == {"year": 2020, "price": 6.9, "day": "2026-01-02"}
+    assert [f.doc_id for f in failures] == ["a.parquet:2"]
+    parquet.write_table(pa.table({"id": [1], "body": ["x"]}), tmp_path / "b.parquet")
+    whole = (tmp_path / "a.parquet").read_bytes()
+    (tmp_path / "c.parquet").write_bytes(whole[:-20])
+    _, failures = read(tmp_path / "b.parquet", tmp_path / "c.parquet")
+    assert ["no column `text`" in failures[0].reason, "no whole Parquet" in failures[1].reason] == [True, True]
+
+
+# Files that change or lead nowhere, several encodings, long lines
+
+
+def test_what_vanishes_or_leads_nowhere_is_named(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt", "c.pdf", "d.txt"):
+        (tmp_path / name).write_text(f"Words of {name}.")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "pipe.txt")
+    items = read_sources([str(tmp_path)], LIMITS)
+    first = next(items)
+    (tmp_path / "b.txt").unlink()
+    (tmp_path / "c.pdf").unlink()
+    rest = list(items)
+    assert isinstance(first, Document)
+    assert [item.id for item in rest if isinstance(item, Document)] == ["d.txt"]
+    found = {item.doc_id: item.reason for item in rest if isinstance(item, Outcome)}
+    assert set(found) == {"b.txt", "c.pdf", "gone", "pipe.txt"}
+    assert "disappeared" in found["b.txt"]
+    assert "leads nowhere" in found["gone"]
+    assert "no regular file" in found["pipe.txt"]
+
+
+def test_several_encodings_in_one_folder(tmp_path: Path) -> None:
+    for name, data in {
+        "a.txt": "sí".encode(),
+        "b.txt": "sí".encode("latin-1"),
+        "c.txt": "sí".encode("utf-16"),
+        "d.html": '<html><head><meta charset="iso-8859-1"></head><body><p>sí</p></body></html>'.encode("latin-1"),
+        "e.csv": "id,text\n1,sí\n".encode("utf-16"),
+        "f.csv": "id,text\n1,sí\n".encode() + "2,sí\n".encode("latin-1") + b"3,no\n",
+    }.items():
+        (tmp_path / name).write_bytes(data)
+    documents, failures = read(tmp_path)
+    assert [(d.id, d.text) for d in documents] == [("a.txt", "sí"), ("d.html", "sí"), ("1", "sí"), ("3", "no")]
+    assert [f.doc_id for f in failures] == ["b.txt", "c.txt", "e.csv", "f.csv:3"]
+    assert all("UTF-8" in f.reason for f in failures)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+def test_a_line_of_two_gigabytes_takes_no_memory(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    with file.open("wb") as made:
+        made.write(b'{"_id": "a", "text": "one"}\n' if name == "a.jsonl" else b"id,text\na,one\n")
+        made.seek(2_000_000_000, os.SEEK_CUR)  # a hole: nothing is written
+        made.write(b'\n{"_id": "b", "text": "two"}\n' if name == "a.jsonl" else b"\nb,two\n")
+    code = (
+        "import resource, sys; from citewell.ingest.sources import Limits, read_sources; "
+        "items = read_sources([sys.argv[1]], Limits(100_000, 200_000)); "
+        "print([getattr(i, 'id', None) or i.code for i in items]); "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True, check=True, timeout=120)
+    found, kilobytes = done.stdout.splitlines()
+    assert found == "['a', 'too_large', 'b']"
+    assert int(kilobytes) < 300_000

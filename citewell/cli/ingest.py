@@ -106,7 +106,7 @@ def _load(engine: Engine | Client, sources: Sequence[str], options: SourceOption
     from citewell.ingest.sources import Limits, open_source, read_sources, size_of, spelled
 
     settings = load_settings()
-    limits = Limits(settings.file_limit, settings.document_limit)
+    limits = Limits.of(settings)
     paths = [source for source in sources if "://" not in source]
     opened = [open_source(source, limits, options) for source in sources]  # refuses options before anything is loaded
     with _Bar(size_of(paths)) as bar:

@@ -10,20 +10,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from citewell.errors import Gone
-from citewell.ingest.sources.files import (
-    FileSource,
-    Item,
-    Limits,
-    Tell,
-    bounded_lines,
-    checked,
-    failed,
-    from_mapping,
-    json_value,
-    read_sources,
-    size_of,
-    spelled,
-)
+from citewell.ingest.items import Item, Limits, Tell, checked, failed, spelled
+from citewell.ingest.rows import bounded_lines, from_mapping, json_value
+from citewell.ingest.sources.files import FileSource, read_sources, size_of
 from citewell.ingest.sources.options import SourceOptions
 from citewell.records import Outcome
 

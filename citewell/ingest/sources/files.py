@@ -1,51 +1,51 @@
-"""Files and folders as streams of documents.
+"""Files, folders, globs and standard input as streams of documents.
 
 A source yields, in a fixed order, either a `Document` or, for what it could not read, an `Outcome` with status `failed`
 that names file and line; it never stops at a bad one. Memory is bounded: line formats are read line by line, and a
-line or file over its limit is refused without being read whole.
+line or file over its limit is refused without being read whole. What is larger than a page, or binary, is read in a
+child process with limits of its own.
 
 Ids: `_id` or `id` where the format has fields, else the url, else `FILE:LINE`; a file that is one document has its path
-below the folder that was given.
+below the folder that was given, a member of an archive below the archive's.
 """
 
 from __future__ import annotations
 
 import contextlib
-import csv
-import gzip
+import glob
 import io
-import json
-import zlib
+import os
+import re
+import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING
 
-from citewell.errors import BadInput, CitewellError, InvalidDocument, TooLarge
-from citewell.parse import MEDIA_TYPES, document_of, parse
-from citewell.records import Document, Outcome
+from citewell.errors import BadInput, CitewellError
+from citewell.ingest import binary
+from citewell.ingest.items import Item, Limits, Tell, failed, spelled, too_large
+from citewell.ingest.parser import Parser
+from citewell.ingest.parser_child import parsed
+from citewell.ingest.rows import json_lines, table
+from citewell.ingest.sources import packed
+from citewell.parse import MEDIA_TYPES
+from citewell.records import Outcome
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-Item = Document | Outcome
-Tell = Callable[[int], None]
 _LINES = (".jsonl", ".ndjson")
-_TABLES = (".csv", ".tsv")
-_KNOWN_FIELDS = ("_id", "id", "title", "text", "url", "lang", "metadata", "groups")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Largest single file in bytes, and largest document text in characters."""
-
-    file_bytes: int
-    text_characters: int
-
-    @property
-    def line_bytes(self) -> int:
-        """A line may hold a text of the largest size with every character escaped or in four bytes."""
-        return 6 * self.text_characters + 100_000
+_TABLES = {".csv": ",", ".tsv": "\t"}
+_PARQUET = ".parquet"
+KINDS = (*_LINES, ".json", *_TABLES, _PARQUET, *MEDIA_TYPES, *binary.MEDIA_TYPES)
+# So small a file cannot keep a parser of text busy for long: it is read here, where no process has to start.
+_SMALL = 32_000
+_PIECE = 1 << 20
+# `-` is standard input with JSON lines, `csv:-` or `md.gz:-` with something else.
+_STDIN = re.compile(r"(?:([a-z0-9.]+):)?-")
 
 
 class _Told(io.FileIO):
@@ -61,23 +61,41 @@ class _Told(io.FileIO):
         return count
 
 
+@dataclass(frozen=True)
+class _File:
+    """One file: the name that tells its id and kind, how it is opened, and where it lies, if it does."""
+
+    name: str
+    open: Callable[[], AbstractContextManager[IO[bytes]]]
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What reading files takes."""
+
+    limits: Limits
+    parser: Parser
+    tell: Tell
+
+
 def read_sources(sources: Iterable[str], limits: Limits, tell: Tell = lambda _: None) -> Iterator[Item]:
-    """Every document of files and folders; a source that does not exist is one failed outcome.
+    """Every document of files, folders and globs; a source that does not exist is one failed outcome.
 
     `tell` is called with the bytes that each step has read, for a progress bar that ends at `size_of(sources)`.
     """
-    for source in sources:
-        path = Path(source)
-        if path.is_dir():
-            yield from _folder(path, limits, tell)
-        elif path.is_file():
-            yield from _file(path, path.name, limits, tell)
-        else:
-            yield failed(source, "", BadInput(f"{source} does not exist", remedy="Check the path."))
+    with contextlib.closing(Parser(limits)) as parser:
+        reading = _Reading(limits, parser, tell)
+        for source in sources:
+            for found in _listed(source):
+                if isinstance(found, Outcome):
+                    yield found
+                else:
+                    yield from _documents(found, reading)
 
 
 class FileSource:
-    """One file or folder, under its absolute path."""
+    """One file, folder, glob or standard input; on disk, under its absolute path."""
 
     def __init__(self, path: str, limits: Limits) -> None:
         self._path = path
@@ -85,7 +103,7 @@ class FileSource:
 
     @property
     def name(self) -> str:
-        return spelled(str(Path(self._path).resolve()))
+        return "standard input" if _STDIN.fullmatch(self._path) else spelled(str(Path(self._path).resolve()))
 
     @property
     def size(self) -> int:
@@ -96,226 +114,186 @@ class FileSource:
         return read_sources([self._path], self._limits, tell)
 
 
-def failed(doc_id: str, source: str, error: CitewellError) -> Outcome:
-    return Outcome(
-        doc_id=spelled(doc_id),
-        status="failed",
-        source=spelled(source),
-        code=error.code,
-        reason=spelled(error.message),
-        remedy=error.remedy,
-    )
-
-
-def spelled(name: str) -> str:
-    """A file's name as text: bytes that are no UTF-8, which Python keeps as lone surrogates, as escapes."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
 def size_of(sources: Iterable[str]) -> int:
     """Bytes on disk of everything that the sources will read, for a progress bar's end."""
     total = 0
-    for source in map(Path, sources):
-        files = [file for file, _ in _files(source)] if source.is_dir() else [source]
-        total += sum(file.stat().st_size for file in files if file.is_file())
+    for source in sources:
+        for found in _listed(source):
+            if isinstance(found, _File) and found.path is not None:
+                with contextlib.suppress(OSError):  # it vanished: the load will say so
+                    total += found.path.stat().st_size
     return total
 
 
-def _files(folder: Path) -> list[tuple[Path, str]]:
-    """(file, id) below a folder, sorted; hidden ones are left out.
+def _listed(source: str) -> Iterator[_File | Outcome]:
+    """The files that an argument means, in a fixed order."""
+    path = Path(source)
+    if match := _STDIN.fullmatch(source):
+        yield _File(f"stdin.{match[1] or 'jsonl'}", lambda: contextlib.nullcontext(sys.stdin.buffer))
+    elif path.is_dir():
+        yield from _folder(path)
+    elif path.exists():
+        yield _on_disk(path, path.name)
+    elif glob.has_magic(source):
+        yield from _matches(source)
+    else:
+        yield failed(source, "", BadInput(f"{source} does not exist", remedy="Check the path."))
+
+
+def _on_disk(path: Path, name: str) -> _File | Outcome:
+    if not path.exists():
+        reason = "the link leads nowhere" if path.is_symlink() else "the file disappeared while its source was read"
+        return failed(name, str(path), BadInput(reason, remedy="Mend or remove it, then load the source again."))
+    if not path.is_file():
+        return failed(name, str(path), BadInput("it is no regular file", remedy="Remove it from the source."))
+    return _File(name, lambda: path.open("rb"), path)
+
+
+def _matches(pattern: str) -> Iterator[_File | Outcome]:
+    """Files that a glob names. Their ids are those that loading the folder before its first wildcard would give."""
+    fixed = []
+    for part in Path(pattern).parts:
+        if glob.has_magic(part):
+            break
+        fixed.append(part)
+    root, found = Path(*fixed), False
+    for path in sorted(Path(match) for match in glob.glob(pattern, recursive=True)):  # noqa: PTH207 - leaves hidden files out
+        if not path.is_dir():
+            found = True
+            yield _on_disk(path, path.relative_to(root).as_posix())
+    if not found:
+        yield failed(pattern, "", BadInput(f"no file matches {pattern}", remedy="Check the pattern and the folder."))
+
+
+def _folder(folder: Path) -> Iterator[_File | Outcome]:
+    """Files below a folder, sorted; hidden ones are left out.
 
     A test collection (`queries.jsonl` beside `corpus` files or a `corpus` folder) is loaded by its corpus alone: its
     questions are no documents.
     """
     if any(folder.glob("queries.jsonl*")):
-        inner = folder / "corpus"
-        if inner.is_dir():
-            return _files(inner)
-        corpus = sorted(folder.glob("corpus.*"))
-        if corpus:
-            return [(file, file.name) for file in corpus]
-    return [
-        (file, file.relative_to(folder).as_posix())
-        for file in sorted(folder.rglob("*"))
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    ]
+        if (folder / "corpus").is_dir():
+            folder = folder / "corpus"
+        elif corpus := sorted(folder.glob("corpus.*")):
+            yield from (_on_disk(file, file.name) for file in corpus)
+            return
+    paths: list[Path] = []
+    problems: list[OSError] = []
+    seen: set[tuple[int, int]] = set()
+    for place, folders, files in os.walk(folder, onerror=problems.append, followlinks=True):
+        here = Path(place).stat()
+        if (here.st_dev, here.st_ino) in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add((here.st_dev, here.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        paths += (Path(place, name) for name in files if not name.startswith("."))
+    for problem in problems:
+        reason = f"the folder cannot be read: {problem.strerror}"
+        yield failed(str(problem.filename), str(folder), BadInput(reason, remedy="Check its rights."))
+    for path in sorted(paths):
+        yield _on_disk(path, path.relative_to(folder).as_posix())
+    if not paths and not problems:
+        yield failed(str(folder), str(folder), BadInput("the folder holds no files", remedy="Check the path."))
 
 
-def _folder(folder: Path, limits: Limits, tell: Tell) -> Iterator[Item]:
-    files = _files(folder)
-    if not files:
-        yield failed(
-            str(folder), str(folder), BadInput(f"the folder {folder} holds no files", remedy="Check the path.")
-        )
-    for file, name in files:
-        yield from _file(file, name, limits, tell)
-
-
-def _file(path: Path, name: str, limits: Limits, tell: Tell) -> Iterator[Item]:
-    """One file's documents; whatever goes wrong on the way becomes a failed outcome of the file."""
-    name = spelled(name)
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    packed = suffixes[-1:] == [".gz"]
-    kind = (suffixes[-2:-1] if packed else suffixes[-1:]) or [""]
+def _documents(file: _File, reading: _Reading) -> Iterator[Item]:
+    """The documents of one file, whatever happens to it."""
+    source = str(file.path or file.name)
     try:
-        if kind[0] in _LINES:
-            with _open(path, packed, tell) as stream:
-                yield from _json_lines(stream, name, limits)
-        elif kind[0] in _TABLES:
-            with _open(path, packed, tell) as stream:
-                yield from _table(stream, name, "\t" if kind[0] == ".tsv" else ",", limits)
-        elif kind[0] == ".json":
-            yield from _json(_read(path, packed, limits, tell), name, limits)
-        elif kind[0] in MEDIA_TYPES:
-            yield checked(parse(_read(path, packed, limits, tell), MEDIA_TYPES[kind[0]], name), name, limits)
-        else:
-            known = ", ".join(sorted((*_LINES, *_TABLES, ".json", *MEDIA_TYPES)))
+        kind, packing = _kind(file.name)
+        if packing == packed.ARCHIVE:
+            yield from _archived(file, reading)
+        elif kind not in KINDS:
             raise BadInput(
-                f"{path.name}: unknown kind of file `{kind[0]}`", remedy=f"Use one of {known}, each also .gz."
+                f"unknown kind of file: {Path(file.name).suffix or 'no suffix'}",
+                remedy=f"Known are {' '.join(KINDS)}; also .gz, .zst and .zip.",
             )
+        elif kind in _LINES or kind in _TABLES:
+            with _stream(file, packing, reading) as stream:
+                if kind in _LINES:
+                    yield from json_lines(stream, file.name, reading.limits)
+                else:
+                    yield from table(stream, file.name, _TABLES[kind], reading.limits)
+        else:
+            yield from _whole(file, kind, packing, reading)
     except CitewellError as error:
-        yield failed(name, str(path), error)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        yield failed(name, str(path), BadInput(f"the file is no whole gzip file: {error}", remedy="Pack it again."))
+        yield failed(file.name, source, error)
     except OSError as error:
-        yield failed(
-            name, str(path), BadInput(f"the file cannot be read: {error.strerror}", remedy="Check its rights.")
-        )
+        reason = f"the file cannot be read: {error.strerror or error}"
+        yield failed(file.name, source, BadInput(reason, remedy="Check that it is still there, and its rights."))
+
+
+def _kind(name: str) -> tuple[str, str]:
+    """(suffix that tells the format, suffix of its packing or "")."""
+    path = Path(name.lower())
+    if path.suffix in (*packed.STREAMS, packed.ARCHIVE):
+        return Path(path.stem).suffix, path.suffix
+    return path.suffix, ""
 
 
 @contextlib.contextmanager
-def _open(path: Path, packed: bool, tell: Tell) -> Iterator[IO[bytes]]:
-    with io.BufferedReader(_Told(path, tell)) as plain:
-        if not packed:
-            yield plain
-            return
-        with gzip.GzipFile(fileobj=plain) as unpacked:
-            yield cast(IO[bytes], unpacked)
-
-
-def _read(path: Path, packed: bool, limits: Limits, tell: Tell) -> bytes:
-    with _open(path, packed, tell) as stream:
-        data = stream.read(limits.file_bytes + 1)
-    if len(data) > limits.file_bytes:
-        raise TooLarge(
-            f"the file has more than {limits.file_bytes} bytes",
-            remedy="Split it, convert it to JSONL, or raise the setting `file_limit`.",
-        )
-    return data
-
-
-def checked(document: Document, source: str, limits: Limits) -> Item:
-    """The document, or its failed outcome when its text is over the limit."""
-    if len(document.text) > limits.text_characters:
-        error = TooLarge(
-            f"the text has {len(document.text)} characters, the limit is {limits.text_characters}",
-            remedy="Split the document, or raise the setting `document_limit`.",
-        )
-        return failed(document.id, source, error)
-    return document
-
-
-def _json_lines(stream: IO[bytes], name: str, limits: Limits) -> Iterator[Item]:
-    empty = True
-    for number, line in enumerate(bounded_lines(stream, limits.line_bytes), start=1):
-        if line is not None and not line.strip():
-            continue
-        empty = False
-        yield _attempt(f"{name}:{number}", name, lambda line=line: json_value(line), limits)  # type: ignore[misc]
-    if empty:
-        raise InvalidDocument("the file is empty", remedy="Remove it from the source, or give it documents.")
-
-
-def bounded_lines(stream: IO[bytes], limit: int) -> Iterator[bytes | None]:
-    """Lines of a byte stream; None for a line over the limit, whose rest is skipped, so that memory stays bounded."""
-    while line := stream.readline(limit + 1):
-        if len(line) > limit and not line.endswith(b"\n"):
-            while line and not line.endswith(b"\n"):
-                line = stream.readline(limit + 1)
-            yield None
+def _stream(file: _File, packing: str, reading: _Reading) -> Iterator[IO[bytes]]:
+    with contextlib.ExitStack() as stack:
+        if file.path is not None:
+            plain: IO[bytes] = stack.enter_context(io.BufferedReader(_Told(file.path, reading.tell)))
         else:
-            yield line
+            plain = stack.enter_context(file.open())
+        yield stack.enter_context(packed.unpacked(plain, packing))
 
 
-def json_value(data: bytes | None, what: str = "line") -> Any:
-    """Strict JSON of one line, file or body; None is a line that `bounded_lines` refused. Raises `InvalidDocument`."""
-    if data is None:
-        raise TooLarge("the line is longer than a document may be", remedy="Split it, or raise `document_limit`.")
-    try:
-        return json.loads(data.decode("utf-8-sig"), parse_constant=_no_constant)
-    except UnicodeDecodeError as error:
-        raise InvalidDocument(f"the {what} is not UTF-8: {error.reason}", remedy="Convert it to UTF-8.") from error
-    except (ValueError, RecursionError) as error:
-        remedy = "Mend it: one object a line." if what == "line" else "Mend what the message names."
-        raise InvalidDocument(f"the {what} is no JSON: {error}", remedy=remedy) from error
+def _whole(file: _File, kind: str, packing: str, reading: _Reading) -> Iterator[Item]:
+    """A file that is read as one: by the child process, which opens it itself, or here when it is small text."""
+    limits = reading.limits
+    size = file.path.stat().st_size if file.path is not None and not packing else None
+    if size is not None and size > limits.file_bytes and kind != _PARQUET:
+        raise too_large(limits)
+    if size is not None and (size > _SMALL or kind in binary.MEDIA_TYPES or kind == _PARQUET):
+        assert file.path is not None
+        yield from reading.parser.items(file.path, kind, file.name)
+        reading.tell(size)
+        return
+    with _stream(file, packing, reading) as stream:
+        data = stream.read(_SMALL + 1)
+        if len(data) <= _SMALL and kind not in binary.MEDIA_TYPES and kind != _PARQUET:
+            yield from parsed(data, kind, file.name, limits)
+            return
+        with _spooled(data, stream, limits) as path:
+            yield from reading.parser.items(path, kind, file.name)
 
 
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
+@contextlib.contextmanager
+def _spooled(head: bytes, stream: IO[bytes], limits: Limits) -> Iterator[Path]:
+    """What a stream holds, as a file for as long as it is needed."""
+    with tempfile.NamedTemporaryFile(prefix="citewell-") as copy:
+        size, piece = 0, head
+        while piece:
+            size += len(piece)
+            if size > limits.file_bytes:
+                raise too_large(limits)
+            copy.write(piece)
+            piece = stream.read(_PIECE)
+        copy.flush()
+        yield Path(copy.name)
 
 
-def _attempt(place: str, source: str, read: Callable[[], Any], limits: Limits) -> Item:
-    """One record's document, or the failed outcome at its place."""
-    try:
-        return checked(from_mapping(read(), place), source, limits)
-    except CitewellError as error:
-        return failed(place, source, error)
-
-
-def from_mapping(record: Any, place: str) -> Document:
-    """A document of a JSON object; `place` becomes its id when it has neither id nor url."""
-    if not isinstance(record, dict):
-        raise InvalidDocument(
-            f"expected an object, found {type(record).__name__}", remedy="Give one object a document."
-        )
-    identity = next((record[key] for key in ("_id", "id") if record.get(key) not in (None, "")), None)
-    if identity is None:
-        identity = record.get("url") or place
-    return document_of({**record, "id": identity})
-
-
-def _json(data: bytes, name: str, limits: Limits) -> Iterator[Item]:
-    records = json_value(data, "file")
-    if not isinstance(records, list):
-        records = [records]
-    if not records:
-        raise InvalidDocument("the list is empty", remedy="Remove the file from the source, or give it documents.")
-    for number, record in enumerate(records, start=1):
-        yield _attempt(f"{name}:{number}", name, lambda record=record: record, limits)  # type: ignore[misc]
-
-
-def _table(stream: IO[bytes], name: str, delimiter: str, limits: Limits) -> Iterator[Item]:
-    csv.field_size_limit(min(limits.line_bytes, 2**31 - 1))
-    # Bytes that are no UTF-8 survive as lone surrogates, so that they spoil their own row and not the rest.
-    with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-        reader = csv.DictReader(text, delimiter=delimiter, strict=True)
-        if not reader.fieldnames:
-            raise InvalidDocument("the file is empty", remedy="Give it a header line and rows.")
-        if "text" not in reader.fieldnames:
-            raise InvalidDocument(
-                f"no column `text` among {', '.join(reader.fieldnames)}", remedy="Name the column with the text `text`."
-            )
-        while True:
-            place = f"{name}:{reader.line_num + 1}"
-            try:
-                row = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield failed(place, name, InvalidDocument(f"the row is no CSV: {error}", remedy="Mend the quotes."))
-                continue
-            yield _attempt(place, name, lambda row=row: _row(row), limits)  # type: ignore[misc]
-
-
-def _row(row: dict[str | None, Any]) -> dict[str, Any]:
-    """Known columns as fields, `groups` split at `|`, all others as metadata."""
-    if None in row:
-        raise InvalidDocument("the row has more fields than the header", remedy="Quote fields that hold the delimiter.")
-    if any(isinstance(v, str) and any("\udc80" <= c <= "\udcff" for c in v) for v in row.values()):
-        raise InvalidDocument("the row is not UTF-8", remedy="Convert the file to UTF-8.")
-    fields: dict[str, Any] = {key: row[key] for key in _KNOWN_FIELDS if row.get(key)}
-    fields["groups"] = [group for group in str(fields.get("groups", "")).split("|") if group]
-    if "metadata" in fields:
-        fields["metadata"] = json_value(str(fields["metadata"]).encode(), "metadata")
-    extra = {key: value for key, value in row.items() if key not in _KNOWN_FIELDS and value}
-    return {**fields, "metadata": {**fields.get("metadata", {}), **extra}}
+def _archived(file: _File, reading: _Reading) -> Iterator[Item]:
+    """The documents of an archive's members; a member that cannot be read costs itself alone."""
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(_stream(file, "", reading))
+        if file.path is None:
+            path = stack.enter_context(_spooled(stream.read(_PIECE), stream, reading.limits))
+            stream = stack.enter_context(path.open("rb"))
+        size = stream.seek(0, os.SEEK_END)
+        archive = stack.enter_context(packed.opened_archive(stream))
+        empty = True
+        for member, refused in packed.members(archive, size):
+            empty = False
+            name = f"{file.name}/{member.filename}"
+            if refused is not None:
+                yield failed(name, name, refused)
+            else:
+                inner = _File(name, lambda member=member: packed.opened_member(archive, member))  # type: ignore[misc]
+                yield from _documents(inner, reading)
+        if empty:
+            raise BadInput("the archive holds no files", remedy="Remove it from the source.")
