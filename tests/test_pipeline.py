@@ -125,7 +125,6 @@ def test_the_language_is_found_or_taken_from_the_tag(pipeline: Pipeline, index: 
     }  # fmt: skip
 
 
-<<<<<<< HEAD
 class SlowEmbedder(CountingEmbedder):
     """Says when it begins with a batch, and goes on when it is told to."""
 
@@ -280,7 +279,8 @@ def test_a_copy_has_the_language_that_the_ledger_names(pipeline: Pipeline, index
     assert index.ledger(["a"], with_document=True)["a"] == entry.model_copy(update={"passages": 1})
     legs = index.legs(LegsQuery(text="short", lang="en", vector=None, groups=None, legs=("bm25",)))
     assert {passage.lang for passage in legs.passages.values()} == {"es"}
-=======
+
+
 def test_an_id_that_comes_twice_in_several_files_and_formats(
     pipeline: Pipeline, index: LanceIndex, tmp_path: Path
 ) -> None:
@@ -298,4 +298,3 @@ def test_an_id_that_comes_twice_in_several_files_and_formats(
     assert entry.document.text == "Third words about tents."
     assert found(index, "tents") == {"x#0"}
     assert found(index, "lamps") == set()
->>>>>>> 0319342 (PDF, Office, EPUB, e-mail, Parquet, archives, globs and standard input are loaded, parsers within limits)
