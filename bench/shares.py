@@ -19,7 +19,7 @@ from typing import Any
 
 from citewell.config import load_settings
 from citewell.engine import build
-from citewell.ingest.sources import Limits, read_sources
+from citewell.ingest.sources import Known, Limits, open_source
 from citewell.records import Document, Question
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     args = parser.parse_args()
     settings = load_settings(data_dir=Path(tempfile.mkdtemp()), stack="embedded")
     limits = Limits(settings.file_limit, settings.document_limit)
-    items = islice(read_sources([str(args.collection)], limits), args.documents)
+    items = islice(open_source(str(args.collection), limits).items(Known(), lambda _: None), args.documents)
     documents = [item for item in items if isinstance(item, Document)]
     spent: dict[str, float] = defaultdict(float)
     with build(settings) as engine:

@@ -27,7 +27,7 @@ from citewell.config import Settings, load_settings
 from citewell.engine import Engine, build
 from citewell.evaluate.collection import from_folder
 from citewell.index import lance
-from citewell.ingest.sources import Item, Limits, read_sources
+from citewell.ingest.sources import Item, Known, Limits, open_source
 from citewell.ports import LegsQuery, Vectors
 from citewell.records import Document
 
@@ -42,7 +42,7 @@ DEPTHS = (10, 100)
 def items(corpora: Path, limits: Limits) -> Iterator[Item]:
     """Every document under an id of its collection's own."""
     for name in COLLECTIONS:
-        for item in read_sources([str(corpora / name)], limits):
+        for item in open_source(str(corpora / name), limits).items(Known(), lambda _: None):
             yield item.model_copy(update={"id": f"{name}:{item.id}"}) if isinstance(item, Document) else item
 
 

@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from citewell.device import Precision
 from citewell.errors import ConfigError
 from citewell.records import FusionMethod, VectorIndex
+from citewell.schedule import MAX_DELETE, MaxDelete, SourceTable
 
 PREFIX = "CITEWELL_"
 # The languages of citewell.index.analysis, which stands above this module.
@@ -154,6 +155,12 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address that the service listens on.")
     port: int = Field(8080, ge=0, le=65_535, description="Port that the service listens on.")
     threads: int = Field(32, ge=1, le=1024, description="Requests that one service process serves at a time.")
+    max_delete: MaxDelete = Field(
+        MAX_DELETE, description="Most documents of a source that one sync deletes: a share (20%) or a number."
+    )
+    sources: dict[str, SourceTable] = Field(
+        default_factory=dict, description="Sources by name, for `citewell ingest --all` and for beat."
+    )
     api_key: SecretStr = Field(SecretStr(""), description="Key of the HTTP API; must be set off loopback addresses.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 

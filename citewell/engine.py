@@ -24,7 +24,8 @@ from citewell.config import Settings
 from citewell.errors import CitewellError, ConfigError, Unavailable, UnknownDocument, UnknownGenerator
 from citewell.evidence import Bounds
 from citewell.fuse import Fusion
-from citewell.ingest.sources import Item, Limits, read_sources
+from citewell.ingest.load import Loading, load_sources, opened, preview_sources
+from citewell.ingest.sources import Item, Source, Tell
 from citewell.language import ASKED
 from citewell.library import Access, Library, fingerprint_of
 from citewell.ports import Answers, Embedder, Generator, Index, JobQueue, Legs, Reranker
@@ -42,10 +43,15 @@ from citewell.records import (
 from citewell.retrieve import Plan, Reranking, Retriever
 from citewell.run import Runner, RunResult
 
+Sources = Sequence[Source | str]
 Role = Literal["all", "api", "worker", "ingest"]
-_DELETE_BATCH = 500
+_LOADING = Loading()
 # A running answer may end by itself for this long; then it is queued again for the next process.
 _CLOSE_GRACE_S = 1.0
+
+
+def _quiet(_: int) -> None:
+    """Nobody watches how far the reading is."""
 
 
 @dataclass(frozen=True)
@@ -129,10 +135,15 @@ class Engine:
 
     # Documents
 
-    def ingest(self, sources: Sequence[str]) -> Iterator[Outcome]:
-        """Load files and folders; one outcome a document, as it happens."""
-        limits = Limits.of(self.settings)
-        return self.put(read_sources(sources, limits), source=", ".join(sources))
+    def ingest(self, sources: Sources, plan: Loading = _LOADING, tell: Tell = _quiet) -> Iterator[Outcome]:
+        """Load sources, one outcome a document as it happens; with `plan.sync`, delete what they no longer have."""
+        self._use_index()
+        return load_sources(self.library, opened(sources, self.settings), plan, tell)
+
+    def preview(self, sources: Sources, plan: Loading = _LOADING, tell: Tell = _quiet) -> Iterator[Outcome]:
+        """What `ingest` would do. Needs no `load`: it writes nothing and embeds nothing."""
+        with self.library.looking() as index:
+            yield from preview_sources(index, opened(sources, self.settings), plan, tell)
 
     def put(self, items: Iterable[Item], source: str = "api") -> Iterator[Outcome]:
         """Load documents; what is unchanged costs a look at the ledger."""
@@ -149,16 +160,7 @@ class Engine:
     def delete(self, doc_ids: Sequence[str]) -> list[Outcome]:
         """Remove documents; when this returns, no search finds them. An unknown id is a failed outcome."""
         self._use_index()
-        outcomes = []
-        for start in range(0, len(doc_ids), _DELETE_BATCH):
-            for result in self.library.delete(doc_ids[start : start + _DELETE_BATCH]):
-                problem = result.error or ("" if result.found else "there is no such document")
-                code = "" if not problem else "internal" if result.error else "unknown_document"
-                status: Literal["failed", "deleted"] = "failed" if problem else "deleted"
-                outcomes.append(
-                    Outcome(doc_id=result.doc_id, status=status, passages=result.passages, code=code, reason=problem)
-                )
-        return outcomes
+        return self.library.delete(doc_ids)
 
     # Questions
 

@@ -19,6 +19,7 @@
     │   └── Gone                        410 gone              its source says that a document is no more
     ├── Conflict                        409 conflict
     │   ├── FingerprintMismatch         409 fingerprint_mismatch
+    │   ├── DeletesRefused              409 deletes_refused   a sync found gone more than it may delete
     │   └── LeaseLost                   409 lease_lost        another worker holds the answer, or nobody waits for it
     ├── Unavailable                     503 unavailable       a backend is down; trying again can help
     │   ├── IndexUnavailable            503 index_unavailable
@@ -151,6 +152,10 @@ class Conflict(CitewellError):
 
 class FingerprintMismatch(Conflict):
     code = "fingerprint_mismatch"
+
+
+class DeletesRefused(Conflict):
+    code = "deletes_refused"
 
 
 class LeaseLost(Conflict):

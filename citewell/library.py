@@ -18,10 +18,10 @@ from typing import Any
 import structlog
 
 from citewell.config import Settings
-from citewell.errors import CitewellError, Conflict
+from citewell.errors import CitewellError, Conflict, UnknownDocument
 from citewell.index.roles import LIVE, named, with_role
 from citewell.ingest.pipeline import Pipeline
-from citewell.ingest.sources import Item
+from citewell.ingest.sources import Item, failed
 from citewell.migrate import Progress, behind, differing, follow
 from citewell.ports import Embedder, EmbedderCard, Index, IndexVersion, VersionStore, WriteResult
 from citewell.records import Fingerprint, LedgerEntry, Outcome
@@ -29,6 +29,7 @@ from citewell.split import Splitter
 
 # After this many seconds a version that could not be opened is tried again.
 _TRY_AGAIN_S = 60.0
+_DELETE_BATCH = 500
 
 
 @dataclass(frozen=True)
@@ -114,21 +115,44 @@ class Library:
         """One outcome a document; what is unchanged costs a look at the ledger of each version."""
         return self._open().pipeline.run(items, source, followers=self._pipelines)
 
-    def delete(self, doc_ids: Sequence[str]) -> list[WriteResult]:
-        """Remove documents of every live version; the results are those of the own one."""
+    def delete(self, doc_ids: Sequence[str]) -> list[Outcome]:
+        """Remove documents of every live version. The outcomes are those of the own one, with a receipt each: a look
+        at ledger and passages when everything was done. An unknown id is a failed outcome.
+        """
         index = self.index()
-        results = index.delete(doc_ids)
-        for other in self._followers():
-            with _left_behind("delete"):
-                other.index.delete(doc_ids)
-                other.index.flush()
-        index.flush()
-        return results
+        outcomes = []
+        for start in range(0, len(doc_ids), _DELETE_BATCH):
+            some = doc_ids[start : start + _DELETE_BATCH]
+            results = index.delete(some)
+            for other in self._followers():
+                with _left_behind("delete"):
+                    other.index.delete(some)
+                    other.index.flush()
+            index.flush()
+            known, left = index.ledger(some), {held.doc_id: held.passages for held in index.held(some)}
+            for result in results:
+                receipt: dict[str, int | bool] = {
+                    "passages_removed": result.passages,
+                    "passages_left": left.get(result.doc_id, 0),
+                    "in_ledger": result.doc_id in known,
+                }
+                outcomes.append(_deleted(result, receipt))
+        return outcomes
 
     def remove(self) -> None:
         """Delete the version that is open, with every document in it."""
         self.index().remove()
         self.close()
+
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[Index | None]:
+        """The current version to look at, without its embedder; None where there is no index. Nothing is made."""
+        current = with_role(self.versions().all(), "current")
+        if current is None:
+            yield None
+            return
+        with self.reading(current, flush=False) as index:
+            yield index
 
     # Versions
 
@@ -210,12 +234,13 @@ class Library:
         return found
 
     @contextlib.contextmanager
-    def reading(self, version: IndexVersion) -> Iterator[Index]:
+    def reading(self, version: IndexVersion, *, flush: bool = True) -> Iterator[Index]:
         """A version for its ledger alone: that needs no embedder."""
         index = self._access.index(version.fingerprint, version.name)
         index.load()
         try:
-            index.flush()
+            if flush:
+                index.flush()
             yield index
         finally:
             index.close()
@@ -270,6 +295,22 @@ class Library:
 
 def _embedding(settings: Settings) -> dict[str, Any]:
     return {name: value for name, value in settings.recipe().items() if name.startswith("embedder")}
+
+
+def _deleted(result: WriteResult, receipt: dict[str, int | bool]) -> Outcome:
+    if not result.error and result.found and not receipt["passages_left"] and not receipt["in_ledger"]:
+        return Outcome(doc_id=result.doc_id, status="deleted", passages=result.passages, receipt=receipt)
+    if not result.error and not result.found:
+        error: CitewellError = UnknownDocument("there is no such document")
+    elif result.error:
+        error = CitewellError(result.error, remedy="Delete it again.")
+    else:
+        known = "still knows it" if receipt["in_ledger"] else "no longer knows it"
+        error = CitewellError(
+            f"after the delete {receipt['passages_left']} of its passages are found, and the ledger {known}",
+            remedy="Delete it again, unless somebody loaded it meanwhile; `citewell doctor` looks for such rests.",
+        )
+    return failed(result.doc_id, "", error, exact=True).model_copy(update={"receipt": receipt})
 
 
 @contextlib.contextmanager

@@ -160,6 +160,10 @@ class Ledger(Protocol):
         """
         ...
 
+    def amend(self, entries: Sequence[LedgerEntry]) -> None:
+        """Write the entries' source and revision alone; a document that is not in the ledger is left out."""
+        ...
+
 
 @dataclass(frozen=True)
 class Held:

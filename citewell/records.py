@@ -55,7 +55,7 @@ class Document(Record):
 
     `pages` are the offsets in `text` at which its pages begin, in order, the first one's included; empty where it has
     none. `revision` is what its source calls this state of it (an entity tag, the value of a column that only grows);
-    it is no part of the content.
+    it is no part of the content. `source` is where the ledger says it came from; empty is what its loader is told.
     """
 
     id: Annotated[str, Field(min_length=1, max_length=512)]
@@ -67,6 +67,7 @@ class Document(Record):
     groups: tuple[str, ...] = ()
     pages: tuple[int, ...] = ()
     revision: str = ""
+    source: str = ""
 
     def content_hash(self) -> str:
         """SHA-256 over everything that the index keeps of the document as it was given; equal hash, nothing to do.
@@ -358,7 +359,8 @@ class Piece(Record):
 
 
 class Outcome(Record):
-    """What became of one document of a load: `reason` and `remedy` are filled for `failed`."""
+    """What became of one document: `reason` and `remedy` are filled for `failed`, `receipt` for `deleted`: passages
+    removed, and what a look at index and ledger still found. A failure that is not `exact` may hide other documents."""
 
     doc_id: str
     status: Literal["added", "changed", "unchanged", "deleted", "failed"]
@@ -367,6 +369,8 @@ class Outcome(Record):
     code: str = ""
     reason: str = ""
     remedy: str = ""
+    exact: bool = False
+    receipt: dict[str, int | bool] | None = None
 
 
 class Fingerprint(Record):

@@ -19,7 +19,7 @@ FILES = sorted(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.p
 # Lowest first; a module imports from its own layer and from those below. A longer prefix wins.
 LAYERS = (
     ("citewell", "citewell.records", "citewell.errors"),
-    ("citewell.config", "citewell.settings_file", "citewell.device"),
+    ("citewell.config", "citewell.settings_file", "citewell.device", "citewell.schedule"),
     ("citewell.ports",),
     ("citewell.language", "citewell.text", "citewell.outline", "citewell.parse", "citewell.split", "citewell.fuse",
      "citewell.paged", "citewell.prompt",
@@ -39,7 +39,7 @@ PURE = ("citewell.language", "citewell.text", "citewell.outline", "citewell.pars
         "citewell.paged", "citewell.prompt",
         "citewell.cite", "citewell.evidence", "citewell.index.queries", "citewell.index.filters",
         "citewell.index.ranges", "citewell.index.words", "citewell.index.roles",
-        "citewell.answers.moves", "citewell.evaluate.tune",
+        "citewell.answers.moves", "citewell.schedule", "citewell.evaluate.tune",
         "citewell.evaluate.measures")  # fmt: skip
 DOES_IO = {"os", "socket", "subprocess", "sqlite3", "httpx", "redis", "elasticsearch", "lancedb", "celery", "flask"}
 

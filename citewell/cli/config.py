@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
 
@@ -73,6 +73,6 @@ def _shown(value: Any) -> Any:
         return _MASK if value.get_secret_value() else ""
     if isinstance(value, int | float | bool) or value is None:
         return value
-    text = str(value)
-    userinfo, at, _ = (urlsplit(text).netloc if "://" in text else "").rpartition("@")
-    return text.replace(userinfo + at, _MASK + at, 1) if userinfo else text
+    if isinstance(value, dict):
+        value = {name: item.model_dump(exclude_defaults=True) for name, item in value.items()} or ""
+    return re.sub(r"(?<=://)[^/\s'\"]*@", f"{_MASK}@", str(value))

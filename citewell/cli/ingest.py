@@ -1,70 +1,85 @@
-"""`citewell ingest`: files and folders into the index."""
+"""`citewell ingest`: sources into the index, once or again and again."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import signal
 import time
-from collections import Counter, deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
+from citewell.cli.ingest_options import (
+    DryRun,
+    Every,
+    EveryOne,
+    FailuresFile,
+    IgnoreErrors,
+    MostDeletes,
+    Named,
+    Sources,
+    Sync,
+)
+from citewell.cli.loading import Bar, Report, Watched, name_outcome
 from citewell.cli.options import AsJson, Key, Url, connection
-from citewell.cli.output import clean, console, emit_json, show_line, table
+from citewell.cli.output import show_error, show_line
 from citewell.cli.source_options import Map, MaxPages, Pause, Query, Since, source_options
-from citewell.errors import CitewellError
+from citewell.errors import CitewellError, ConfigError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from citewell.client import Client
+    from citewell.config import Settings
     from citewell.engine import Engine
-    from citewell.ingest.sources import Item, Known, SourceOptions
+    from citewell.ingest.load import Loading
+    from citewell.ingest.sources import Known, Source, Tell
     from citewell.records import Outcome
+    from citewell.schedule import SourceTable
 
-STATUSES = ("added", "changed", "unchanged", "failed")
+
+@dataclass(frozen=True)
+class Task:
+    """What is loaded together; `every` is the seconds from the start of one round to that of the next, 0 for once."""
+
+    name: str
+    sources: Sequence[Source]
+    plan: Loading
+    every: float = 0.0
 
 
-@dataclass
-class Report:
-    """What became of a load; `failed` is kept for programs alone, people read each as it happens."""
+@dataclass(frozen=True)
+class Way:
+    """How the tasks are gone through: the options that are the same for all."""
 
-    keep: bool
-    counts: Counter[str] = field(default_factory=Counter)
-    passages: Counter[str] = field(default_factory=Counter)
-    failed: list[dict[str, str]] = field(default_factory=list)
-    started: float = field(default_factory=time.perf_counter)
-
-    def add(self, outcome: Outcome) -> None:
-        self.counts[outcome.status] += 1
-        self.passages[outcome.status] += outcome.passages
-        if outcome.status == "failed" and self.keep:
-            self.failed.append(outcome.model_dump(include={"doc_id", "source", "code", "reason", "remedy"}))
-
-    def to_dict(self) -> dict[str, Any]:
-        seconds = time.perf_counter() - self.started
-        return {
-            "counts": {status: self.counts[status] for status in STATUSES},
-            "failed": self.failed,
-            "seconds": round(seconds, 3),
-            "documents_per_second": round(self.counts.total() / seconds, 1) if seconds else 0.0,
-        }
+    dry_run: bool
+    as_json: bool
+    repeated: bool
 
 
 def ingest(
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE", help="Files, folders and addresses to load.")],
+    sources: Sources = None,
+    every_one: EveryOne = False,
+    named: Named = None,
+    sync: Sync = False,
+    max_delete: MostDeletes = None,
+    ignore_errors: IgnoreErrors = False,
+    dry_run: DryRun = False,
+    every: Every = "",
     query: Query = "",
     columns: Map = None,
     since: Since = "",
     max_pages: MaxPages = 10_000,
     pause: Pause = 0.5,
+    failures: FailuresFile = None,
     url: Url = None,
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Load documents from files, folders, databases, another Elasticsearch index and web pages.
+    """Load documents from files, databases, another Elasticsearch index and web pages, and keep the index in step.
 
     Takes JSONL (also .gz) with _id or id, title, text, url, lang, metadata and groups; JSON, CSV, Markdown, HTML and
     plain text; and folders of them. What is unchanged since the last load is skipped, so a load that was interrupted
@@ -76,138 +91,215 @@ def ingest(
     ```
     citewell ingest examples/shop
     citewell ingest handbook.md articles.jsonl.gz faq/ --json
+    citewell ingest faq/ --sync --dry-run
+    citewell ingest faq/ --sync --every 10m
+    citewell ingest --all
     citewell ingest 'postgresql://reader@db/shop' --query 'select id, title, body from articles' --map text=body
     citewell ingest elasticsearch://search:9200/articles --since updated
     citewell ingest https://help.example/sitemap.xml
     citewell ingest faq/ --url http://127.0.0.1:8080
     ```
     """
-    options = source_options(query, columns, since, pages=max_pages, pause=pause)
-    with connection(url, key, "ingest") as engine:
-        report = Report(keep=as_json)
-        try:
-            _load(engine, sources, options, report)
-        except KeyboardInterrupt:
-            _show(report, as_json)
-            show_line("interrupted", "what is counted above is loaded; run the same command again to go on")
-            raise typer.Exit(130) from None
-        except CitewellError as error:
-            error.detail = {**error.detail, **report.to_dict()}
-            if not as_json and report.counts:
-                _show(report, as_json)
-            raise
-    _show(report, as_json)
-    if report.counts["failed"]:
-        raise typer.Exit(1)
-
-
-def _load(engine: Engine | Client, sources: Sequence[str], options: SourceOptions, report: Report) -> None:
     from citewell.config import load_settings
-    from citewell.ingest.sources import Limits, open_source, read_sources, size_of, spelled
+    from citewell.ingest.load import opened
 
+    _check(sources, every_one, named, failures, url, sync or dry_run)
+    bounded = _bounded(max_delete)
     settings = load_settings()
-    limits = Limits.of(settings)
-    paths = [source for source in sources if "://" not in source]
-    opened = [open_source(source, limits, options) for source in sources]  # refuses options before anything is loaded
-    with _Bar(size_of(paths)) as bar:
-        if paths:
-            _put(engine, read_sources(paths, limits, bar.tell), spelled(", ".join(paths)), bar, report)
-        for source in (source for source, argument in zip(opened, sources, strict=True) if argument not in paths):
-            _put(engine, source.items(_known(engine, source.name), bar.tell), source.name, bar, report)
+    tables = _tables(settings, every_one, named or [])
+    plan = _plan(settings, sync, bounded, ignore_errors, failures)
+    period = _period(every)
+    tasks = [_task(settings, name, table, plan, period) for name, table in tables.items()]
+    if sources:
+        options = source_options(query, columns, since, sync=sync, pages=max_pages, pause=pause)
+        tasks.insert(0, Task("", opened(sources, settings, options), plan, period))
+    with connection(url, key, "ingest", load=not dry_run) as engine:
+        status = _all(engine, tasks, Way(dry_run, as_json, bool(period)))
+    if status:
+        raise typer.Exit(status)
 
 
-def _known(engine: Engine | Client, name: str) -> Known:
-    """What the index knows of a source; through a service nothing, so that everything is read."""
+# From the command line to tasks
+
+
+def _check(
+    sources: list[str] | None,
+    every_one: bool,
+    named: list[str] | None,
+    failures: Path | None,
+    url: str | None,
+    needs_index: bool,
+) -> None:
+    from citewell.config import service_url
+
+    if not (sources or every_one or named):
+        raise typer.BadParameter("name a source, or take those of the settings with --all or --named")
+    if needs_index and (service_url() if url is None else url):
+        raise typer.BadParameter(
+            "--sync and --dry-run need the index itself, not a service: leave out --url, and set what the service has"
+        )
+    if failures is not None and (every_one or len(named or ()) > 1):
+        raise typer.BadParameter("several sources would share the file: set `failures` of each in the settings")
+
+
+def _bounded(max_delete: str | None) -> str | None:
+    from citewell.schedule import bound_of
+
+    try:
+        return None if max_delete is None else bound_of(max_delete).text
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--max-delete") from None
+
+
+def _period(every: str) -> float:
+    from citewell.schedule import seconds_of
+
+    try:
+        return seconds_of(every) if every else 0.0
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--every") from None
+
+
+def _tables(settings: Settings, every_one: bool, named: list[str]) -> dict[str, SourceTable]:
+    if every_one and not settings.sources:
+        raise ConfigError("setting `sources`: there is none", remedy="Write [sources.NAME] into citewell.toml.")
+    for wanted in named:
+        if wanted not in settings.sources:
+            known = ", ".join(settings.sources) or "none"
+            raise ConfigError(f"setting `sources`: there is no `{wanted}`", remedy=f"The settings have: {known}.")
+    return {name: table for name, table in settings.sources.items() if every_one or name in named}
+
+
+def _plan(
+    settings: Settings, sync: bool, max_delete: str | None, ignore_errors: bool, failures: Path | None
+) -> Loading:
+    from citewell.ingest.load import Loading
+
+    return Loading(sync, max_delete or settings.max_delete, ignore_errors, failures)
+
+
+def _task(settings: Settings, name: str, table: SourceTable, plan: Loading, period: float) -> Task:
+    """A source of the settings: what it says of itself comes before the options, but for how often."""
+    from citewell.ingest.load import source_of
+
+    source, own = source_of(table, settings, plan)
+    return Task(name, [source], own, (table.every or period) if period else 0.0)
+
+
+# Rounds
+
+
+def _all(engine: Engine | Client, tasks: Sequence[Task], way: Way) -> int:
+    """Every task once, or each again and again; the exit status."""
+    if way.repeated:
+        return _again_and_again(engine, tasks, way)
+    worst = 0
+    for task in tasks:
+        try:
+            worst = max(worst, _round(engine, task, way))
+        except CitewellError as error:
+            if len(tasks) == 1:
+                raise
+            show_error(error.to_json()["error"], way.as_json)
+            worst = 1
+    return worst
+
+
+def _again_and_again(engine: Engine | Client, tasks: Sequence[Task], way: Way) -> int:
+    """Until SIGTERM or SIGINT; a round that went wrong is told, and the next one is tried."""
+    due = {task.name: time.monotonic() for task in tasks}
+    try:
+        with _ended_by(signal.SIGTERM):
+            while True:
+                task = min(tasks, key=lambda task: due[task.name])
+                time.sleep(max(0.0, due[task.name] - time.monotonic()))
+                due[task.name] = time.monotonic() + task.every
+                try:
+                    _round(engine, task, way)
+                except CitewellError as error:
+                    _tell_error(error, way)
+    except KeyboardInterrupt:
+        show_line("stopped", "what was counted is loaded")
+        return 0
+
+
+@contextlib.contextmanager
+def _ended_by(number: int) -> Iterator[None]:
+    """The signal ends the block as Ctrl-C does."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def _tell_error(error: CitewellError, way: Way) -> None:
+    if way.as_json:
+        typer.echo(json.dumps(error.to_json(), ensure_ascii=False))
+    else:
+        show_error(error.to_json()["error"], as_json=False)
+
+
+def _round(engine: Engine | Client, task: Task, way: Way) -> int:
+    """One load; the exit status that it makes."""
+    report = Report(keep=way.as_json, deletes=task.plan.sync, dry=way.dry_run)
+    if task.name and not way.as_json:
+        show_line("source", task.name)
+    try:
+        _load(engine, task, report)
+    except KeyboardInterrupt:
+        if way.repeated:
+            raise
+        report.show(way.as_json)
+        show_line("interrupted", "what is counted above is loaded; run the same command again to go on")
+        raise typer.Exit(130) from None
+    except CitewellError as error:
+        error.detail = {**error.detail, **report.to_dict()}
+        if not way.as_json and report.counts:
+            report.show(as_json=False)
+        raise
+    if way.repeated and way.as_json:
+        typer.echo(json.dumps({"source": task.name} | report.to_dict(), ensure_ascii=False))
+    else:
+        report.show(way.as_json)
+    return 1 if report.counts["failed"] else 0
+
+
+def _load(engine: Engine | Client, task: Task, report: Report) -> None:
+    with Bar(sum(source.size for source in task.sources)) as bar:
+        watched = [Watched(source, bar) for source in task.sources]
+        outcomes = _outcomes(engine, watched, task.plan, report.dry)
+        with contextlib.closing(cast("Generator[Outcome]", outcomes)):  # an interrupted load flushes what it wrote
+            for outcome in outcomes:
+                report.add(outcome)
+                bar.step()
+                if not report.keep:
+                    name_outcome(outcome)
+
+
+def _outcomes(engine: Engine | Client, sources: Sequence[Source], plan: Loading, dry: bool) -> Iterator[Outcome]:
     from citewell.client import Client
-    from citewell.ingest.known import known_of
+
+    if not isinstance(engine, Client):
+        return engine.preview(sources, plan) if dry else engine.ingest(sources, plan)
+    return _sent(engine, sources, plan)
+
+
+def _sent(client: Client, sources: Sequence[Source], plan: Loading) -> Iterator[Outcome]:
+    """Read here, loaded by the service, whose ledger says `api` for where they come from."""
+    from citewell.ingest.failures import Failures
     from citewell.ingest.sources import Known
 
-    return Known() if isinstance(engine, Client) else known_of(engine.library.index(), name)
-
-
-def _put(engine: Engine | Client, items: Iterable[Item], name: str, bar: _Bar, report: Report) -> None:
-    from citewell.client import Client
-
-    watched = bar.watch(items)
-    outcomes = engine.put(watched) if isinstance(engine, Client) else engine.put(watched, source=name)
-    with contextlib.closing(cast("Generator[Outcome]", outcomes)):  # an interrupted load flushes what it wrote
-        for outcome in outcomes:
-            report.add(outcome)
-            bar.step()
-            if not report.keep:
-                _name(outcome)
-
-
-def _name(outcome: Outcome) -> None:
-    """Name a document that failed, or that something is to be said about."""
-    if outcome.status == "failed":
-        show_line("failed", f"{outcome.doc_id}: {outcome.reason} {outcome.remedy}".rstrip(), style="red")
-    elif outcome.reason:
-        show_line("note", f"{outcome.doc_id}: {outcome.reason}")
-
-
-def _show(report: Report, as_json: bool) -> None:
-    facts = report.to_dict()
-    if as_json:
-        emit_json(facts)
+    tell: Tell = lambda _: None  # noqa: E731 - the bar hears it from the source
+    known: Known = Known()
+    items = chain.from_iterable(source.items(known, tell) for source in sources)
+    put: Callable[..., Any] = client.put
+    if plan.failures is None:
+        yield from put(items)
         return
-    screen = console()
-    built = table(screen, "outcome", ">documents", ">passages")
-    for status in STATUSES:
-        built.add_row(status, str(report.counts[status]), str(report.passages[status]))
-    screen.print(built)
-    total, seconds, rate = report.counts.total(), facts["seconds"], facts["documents_per_second"]
-    screen.print(clean(f"{total} documents in {seconds:.1f} s, {rate:g} documents/s"))
-
-
-class _Bar:
-    """Bytes read, documents done, documents a second and the time that remains, on a terminal's stderr.
-
-    Outcomes come in the order of the items but a batch later, so each item remembers how far the reading was.
-    """
-
-    def __init__(self, total_bytes: int) -> None:
-        self._total = total_bytes
-        self._read = 0
-        self._positions: deque[int] = deque()
-        self._done = 0
-        self._started = time.perf_counter()
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> _Bar:
-        screen = console(stderr=True)
-        if screen.is_terminal:
-            from rich import progress
-
-            self._progress = progress.Progress(
-                progress.BarColumn(),
-                progress.TaskProgressColumn(),
-                progress.TextColumn("{task.fields[done]} documents, {task.fields[rate]}/s"),
-                progress.TextColumn("left"),
-                progress.TimeRemainingColumn(),
-                console=screen,
-                transient=True,
-            )
-            self._task = self._progress.add_task("", total=self._total, done=0, rate="-")
-            self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
-    def tell(self, count: int) -> None:
-        self._read += count
-
-    def watch(self, items: Iterable[Item]) -> Iterator[Item]:
-        for item in items:
-            self._positions.append(self._read)
-            yield item
-
-    def step(self) -> None:
-        self._done += 1
-        position = self._positions.popleft() if self._positions else self._read
-        if self._progress is not None and self._task is not None:
-            rate = self._done / max(time.perf_counter() - self._started, 1e-9)
-            self._progress.update(self._task, completed=position, done=self._done, rate=f"{rate:.0f}")
+    with Failures(plan.failures) as file:
+        yield from file.of(put, items)

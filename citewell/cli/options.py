@@ -59,8 +59,8 @@ _BOUNDS = {">=": "gte", ">": "gt", "<=": "lte", "<": "lt"}
 
 
 @contextlib.contextmanager
-def connection(url: str | None, key: str | None, role: Role) -> Iterator[Engine | Client]:
-    """The running service at `url`, or the engine in this process; both take the same verbs."""
+def connection(url: str | None, key: str | None, role: Role, *, load: bool = True) -> Iterator[Engine | Client]:
+    """The running service at `url`, or the engine in this process, loaded if asked; both take the same verbs."""
     from citewell.cli.logs import for_a_person
     from citewell.config import client_key, load_settings, service_url
 
@@ -77,8 +77,9 @@ def connection(url: str | None, key: str | None, role: Role) -> Iterator[Engine 
 
         engine = build(settings, role)
         try:
-            with waiting("loading"):
-                engine.load()
+            if load:
+                with waiting("loading"):
+                    engine.load()
             yield engine
         finally:
             engine.close()

@@ -14,7 +14,7 @@ from citewell.config import Settings
 from citewell.errors import CitewellError, FingerprintMismatch, IndexUnavailable
 from citewell.index.elastic_errors import from_answer, public_address, translated
 from citewell.index.elastic_layout import Layout, Place, connect, find_version, open_version, similarity_of
-from citewell.index.elastic_writes import Bulk, Item, index_item, merge_item, stored_id
+from citewell.index.elastic_writes import MISSING, Bulk, Item, amend_item, index_item, merge_item, stored_id
 from citewell.index.filters import orderable
 from citewell.index.queries import counts_by_document, msearch, runnable_legs
 from citewell.index.words import searched_text, stems, words
@@ -126,6 +126,14 @@ class ElasticIndex:
             WriteResult(doc_id, errors.get(doc_id, ""), passages=entry.passages if entry else 0, found=bool(entry))
             for doc_id, entry in found
         ]
+
+    def amend(self, entries: Sequence[LedgerEntry]) -> None:
+        index = self._open()[1].write_documents
+        fields = ((e.doc_id, {"source": e.source, "revision": e.revision}) for e in entries)
+        errors = self._bulk().send(amend_item(doc_id, index, doc_id, changed) for doc_id, changed in fields)
+        for doc_id, reason in errors.items():
+            if MISSING not in reason:
+                raise IndexUnavailable(f"the source of {doc_id} cannot be written to the ledger: {reason}")
 
     def flush(self) -> None:
         client, layout = self._open()

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 8_000_000
 # Elasticsearch refuses ids above 512 bytes.
 _MAX_ID_BYTES = 480
+# What Elasticsearch calls an update of a document that is not there.
+MISSING = "document_missing_exception"
 _BUSY = (429, 503)
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 10.0
@@ -73,6 +75,11 @@ def _spelled(fields: Mapping[str, Any]) -> bytes:
         return orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)
     except TypeError:  # a whole number of more than 64 bits, which only Python's own writer takes
         return json.dumps(fields, default=lambda array: array.tolist()).encode()
+
+
+def amend_item(doc_id: str, index: str, name: str, fields: Mapping[str, Any]) -> Item:
+    """Set these fields of a document that is there; one that is not is refused as `MISSING`."""
+    return Item(doc_id, "update", index, name, _spelled({"doc": fields}))
 
 
 class Bulk:

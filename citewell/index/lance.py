@@ -131,6 +131,16 @@ class LanceIndex:
             for doc_id in doc_ids
         ]
 
+    def amend(self, entries: Sequence[LedgerEntry]) -> None:
+        """One commit: rows are written whole, with the document as it is."""
+        if not entries:
+            return
+        changed = {e.doc_id: {"source": e.source, "revision": e.revision} for e in entries}
+        with self._writing("write to"):
+            known = self.ledger(list(changed), with_document=True)
+            written = [entry.model_copy(update=changed[doc_id]) for doc_id, entry in known.items()]
+            self._tables()[0].merge_insert("doc_id").when_matched_update_all().execute(rows.ledger_rows(written))
+
     def flush(self) -> None:
         """Bring the indices up to date. Searches see earlier writes without it, only slower."""
         with self._writing("tidy"):

@@ -32,7 +32,8 @@ class Limits:
         return 6 * self.text_characters + 100_000
 
 
-def failed(doc_id: str, source: str, error: CitewellError) -> Outcome:
+def failed(doc_id: str, source: str, error: CitewellError, *, exact: bool = False) -> Outcome:
+    """`exact` when `doc_id` is the document's own id, so that no other document can be meant."""
     return Outcome(
         doc_id=spelled(doc_id),
         status="failed",
@@ -40,6 +41,7 @@ def failed(doc_id: str, source: str, error: CitewellError) -> Outcome:
         code=error.code,
         reason=spelled(error.message),
         remedy=error.remedy,
+        exact=exact,
     )
 
 
@@ -55,7 +57,7 @@ def checked(document: Document, source: str, limits: Limits) -> Item:
             f"the text has {len(document.text)} characters, the limit is {limits.text_characters}",
             remedy="Split the document, or raise the setting `document_limit`.",
         )
-        return failed(document.id, source, error)
+        return failed(document.id, source, error, exact=True)
     return document
 
 

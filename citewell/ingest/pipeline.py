@@ -20,6 +20,7 @@ import structlog
 from citewell import language
 from citewell.embed import passage_input
 from citewell.errors import CitewellError, InvalidDocument
+from citewell.ingest.compare import moved
 from citewell.ingest.line import Line
 from citewell.ingest.sources import Item, failed
 from citewell.ports import DocumentWrite, Embedder, Index, Vectors
@@ -176,24 +177,27 @@ class Pipeline:
             other._follow(batch, source)
 
     def _write(self, batch: _Batch, source: str) -> None:
+        self.index.amend(moved(batch.items, batch.known, batch.hashes, source))
         writes = self._writes(batch, source)
         results = {result.doc_id: result for result in self.index.put(writes)} if writes else {}
         for item in batch.items:
             if isinstance(item, Outcome):
                 batch.outcomes.append(item)
-            elif item.id not in batch.hashes:
+                continue
+            origin = item.source or source
+            if item.id not in batch.hashes:
                 passages = batch.known[item.id].passages
-                batch.outcomes.append(Outcome(doc_id=item.id, status="unchanged", passages=passages, source=source))
+                batch.outcomes.append(Outcome(doc_id=item.id, status="unchanged", passages=passages, source=origin))
             elif item.id not in results:
                 error = InvalidDocument("the document has no words", remedy="Remove it, or give it text.")
-                batch.outcomes.append(failed(item.id, source, error))
+                batch.outcomes.append(failed(item.id, origin, error))
             elif reason := results[item.id].error:
                 error = InvalidDocument(reason, remedy="Mend what the index refused, then load it again.")
-                batch.outcomes.append(failed(item.id, source, error))
+                batch.outcomes.append(failed(item.id, origin, error))
             else:
                 status: Literal["changed", "added"] = "changed" if item.id in batch.known else "added"
                 count = len(batch.passages[item.id])
-                batch.outcomes.append(Outcome(doc_id=item.id, status=status, passages=count, source=source))
+                batch.outcomes.append(Outcome(doc_id=item.id, status=status, passages=count, source=origin))
 
     def _writes(self, batch: _Batch, source: str) -> list[DocumentWrite]:
         """What the index is to hold; documents without words are left out."""
@@ -206,7 +210,7 @@ class Pipeline:
                     content_hash=batch.hashes[document.id],
                     passages=len(passages),
                     lang=passages[0].lang,
-                    source=source,
+                    source=document.source or source,
                     revision=document.revision,
                     indexed_at=now,
                     document=document,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from citewell.errors import CitewellError, InvalidDocument, TooLarge
+from citewell.ingest.failures import document_again, is_failure
 from citewell.ingest.items import Item, Limits, checked, failed
 from citewell.parse import document_of
 from citewell.records import Document
@@ -77,6 +78,8 @@ def from_mapping(record: Any, place: str) -> Document:
         raise InvalidDocument(
             f"expected an object, found {type(record).__name__}", remedy="Give one object a document."
         )
+    if is_failure(record):
+        return document_again(record)
     identity = next((record[key] for key in ("_id", "id") if record.get(key) not in (None, "")), None)
     if identity is None:
         identity = record.get("url") or place

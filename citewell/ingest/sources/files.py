@@ -200,8 +200,9 @@ def _folder(folder: Path) -> Iterator[_File | Outcome]:
 def _documents(file: _File, reading: _Reading) -> Iterator[Item]:
     """The documents of one file, whatever happens to it."""
     source = str(file.path or file.name)
+    kind, packing = _kind(file.name)
+    whole = kind in MEDIA_TYPES and packing != packed.ARCHIVE  # one document, under the file's name
     try:
-        kind, packing = _kind(file.name)
         if packing == packed.ARCHIVE:
             yield from _archived(file, reading)
         elif kind not in KINDS:
@@ -218,10 +219,12 @@ def _documents(file: _File, reading: _Reading) -> Iterator[Item]:
         else:
             yield from _whole(file, kind, packing, reading)
     except CitewellError as error:
-        yield failed(file.name, source, error)
+        yield failed(file.name, source, error, exact=whole)
     except OSError as error:
         reason = f"the file cannot be read: {error.strerror or error}"
-        yield failed(file.name, source, BadInput(reason, remedy="Check that it is still there, and its rights."))
+        yield failed(
+            file.name, source, BadInput(reason, remedy="Check that it is still there, and its rights."), exact=whole
+        )
 
 
 def _kind(name: str) -> tuple[str, str]:
