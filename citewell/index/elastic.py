@@ -1,8 +1,8 @@
 """Passages and ledger in Elasticsearch 9: BM25 and vectors in one index, both legs in one round trip.
 
-A `put` is three bulk steps in an order that a kill cannot turn into a lie: the ledger says "unfinished" and how many
-passages there may be, passages are written and left-over ones deleted, the ledger says "done". Nothing here needs a
-paid licence, scripting or delete-by-query, and neither `info()` nor `ping()` of the client.
+A `put` is three bulk steps in an order that a kill cannot turn into a lie, nor another writer of the same document
+(`elastic_fence`). Nothing here needs a paid licence, scripting or delete-by-query, and neither `info()` nor `ping()` of
+the client.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from citewell.config import Settings
 from citewell.errors import CitewellError, FingerprintMismatch, IndexUnavailable
+from citewell.index import elastic_fence as fence
 from citewell.index.elastic_errors import from_answer, public_address, translated
 from citewell.index.elastic_layout import Layout, Place, connect, find_version, open_version, similarity_of
-from citewell.index.elastic_writes import MISSING, Bulk, Item, amend_item, index_item, merge_item, stored_id
+from citewell.index.elastic_writes import MISSING, Item, amend_item, stored_id
 from citewell.index.filters import orderable
 from citewell.index.queries import counts_by_document, msearch, runnable_legs
 from citewell.index.words import searched_text, stems, words
@@ -103,24 +104,11 @@ class ElasticIndex:
         errors = {write.entry.doc_id: problem(write, self._fingerprint.dimension) for write in batch}
         errors = {doc_id: reason for doc_id, reason in errors.items() if reason}
         batch = [write for write in batch if write.entry.doc_id not in errors]
-        old = {doc_id: entry.passages for doc_id, entry in self.ledger([w.entry.doc_id for w in batch]).items()}
-        steps = (
-            lambda write: self._intent(write, old.get(write.entry.doc_id)),
-            lambda write: self._passages(write, old.get(write.entry.doc_id, 0)),
-            self._entry,
-        )
-        for step in steps:
-            batch = [write for write in batch if write.entry.doc_id not in errors]
-            errors |= self._bulk().send(item for write in batch for item in step(write))
+        errors |= fence.put(self._target(), batch, source)
         return results(writes, errors)
 
     def delete(self, doc_ids: Sequence[str]) -> list[WriteResult]:
-        layout = self._open()[1]
-        known = self.ledger(doc_ids)
-        errors: dict[str, str] = {}
-        for step in (_unfinish, _delete_passages, _delete_entry):
-            left = [entry for entry in known.values() if entry.doc_id not in errors]
-            errors |= self._bulk().send(item for entry in left for item in step(layout, entry))
+        known, errors = fence.delete(self._target(), doc_ids)
         found = [(doc_id, known.get(doc_id)) for doc_id in doc_ids]
         return [
             WriteResult(doc_id, errors.get(doc_id, ""), passages=entry.passages if entry else 0, found=bool(entry))
@@ -130,7 +118,7 @@ class ElasticIndex:
     def amend(self, entries: Sequence[LedgerEntry]) -> None:
         index = self._open()[1].write_documents
         fields = ((e.doc_id, {"source": e.source, "revision": e.revision}) for e in entries)
-        errors = self._bulk().send(amend_item(doc_id, index, doc_id, changed) for doc_id, changed in fields)
+        errors = self._target().bulk().send(amend_item(doc_id, index, doc_id, changed) for doc_id, changed in fields)
         for doc_id, reason in errors.items():
             if MISSING not in reason:
                 raise IndexUnavailable(f"the source of {doc_id} cannot be written to the ledger: {reason}")
@@ -194,10 +182,17 @@ class ElasticIndex:
     def expel(self, doc_id: str, keep: int = 0) -> None:
         layout = self._open()[1]
         bounds: list[dict[str, Any]] = [{"term": {"doc_id": doc_id}}, {"range": {"ordinal": {"gte": keep}}}]
-        page = {"size": _ENTRIES_AT_ONCE, "query": {"bool": {"filter": bounds}}, "_source": False}
+        page = {"size": _ENTRIES_AT_ONCE, "query": {"bool": {"filter": bounds}}, "_source": False, "version": True}
         self.flush()
         while hits := self._msearch([{"index": layout.passages}, page])[0]["hits"]["hits"]:
-            errors = self._bulk().send(Item(doc_id, "delete", layout.write_passages, hit["_id"]) for hit in hits)
+            # With the version that was seen: a writer that is at work has a greater one.
+            errors = (
+                self._target()
+                .bulk()
+                .send(
+                    Item(doc_id, "delete", layout.write_passages, hit["_id"], version=hit["_version"]) for hit in hits
+                )
+            )
             if errors:
                 raise IndexUnavailable(f"passages of {doc_id} cannot be deleted: {errors[doc_id]}")
             self.flush()
@@ -253,9 +248,9 @@ class ElasticIndex:
         self._layout = now
         return now
 
-    def _bulk(self) -> Bulk:
-        budget = max(_BUSY_BUDGET_S, self._settings.elasticsearch_timeout)
-        return Bulk(self._open()[0], self._address, budget)
+    def _target(self) -> fence.Target:
+        client, layout = self._open()
+        return fence.Target(client, self._address, layout, max(_BUSY_BUDGET_S, self._settings.elasticsearch_timeout))
 
     def _msearch(self, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The answers to the lines' searches; raises for the first that failed."""
@@ -265,29 +260,6 @@ class ElasticIndex:
             if "error" in answer:
                 raise from_answer(self._address, int(answer["status"]), answer["error"])
         return answers
-
-    def _intent(self, write: DocumentWrite, old: int | None) -> Iterator[Item]:
-        """The document that readers may ask for stays until the last step replaces it.
-
-        Where there is none (`old` is None), the entry is written without looking for it, which costs less.
-        """
-        entry = write.entry.model_copy(
-            update={"content_hash": "", "passages": max(old or 0, len(write.passages)), "document": None}
-        )
-        fields, index = entry.to_dict(), self._open()[1].write_documents
-        del fields["document"]
-        yield (index_item if old is None else merge_item)(entry.doc_id, index, entry.doc_id, fields)
-
-    def _passages(self, write: DocumentWrite, old: int) -> Iterator[Item]:
-        doc_id, index = write.entry.doc_id, self._open()[1].write_passages
-        for passage, vector in zip(write.passages, write.vectors, strict=True):
-            yield index_item(doc_id, index, passage.id, source(passage, vector))
-        for ordinal in range(len(write.passages), old):
-            yield Item(doc_id, "delete", index, Passage.make_id(doc_id, ordinal))
-
-    def _entry(self, write: DocumentWrite) -> Iterator[Item]:
-        doc_id = write.entry.doc_id
-        yield index_item(doc_id, self._open()[1].write_documents, doc_id, write.entry.to_dict())
 
 
 def source(passage: Passage, vector: Vectors) -> dict[str, Any]:
@@ -304,17 +276,3 @@ def _answered(answers: list[dict[str, Any]]) -> str:
 
 def _passage(stored: dict[str, Any]) -> Passage:
     return Passage.model_validate(stored)
-
-
-def _unfinish(layout: Layout, entry: LedgerEntry) -> Iterator[Item]:
-    """A delete that is cut short must not leave a ledger that says all is well."""
-    yield merge_item(entry.doc_id, layout.write_documents, entry.doc_id, {"doc_id": entry.doc_id, "content_hash": ""})
-
-
-def _delete_passages(layout: Layout, entry: LedgerEntry) -> Iterator[Item]:
-    for ordinal in range(entry.passages):
-        yield Item(entry.doc_id, "delete", layout.write_passages, Passage.make_id(entry.doc_id, ordinal))
-
-
-def _delete_entry(layout: Layout, entry: LedgerEntry) -> Iterator[Item]:
-    yield Item(entry.doc_id, "delete", layout.write_documents, entry.doc_id)

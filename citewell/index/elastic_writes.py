@@ -27,6 +27,7 @@ _MAX_ID_BYTES = 480
 # What Elasticsearch calls an update of a document that is not there.
 MISSING = "document_missing_exception"
 _BUSY = (429, 503)
+_CONFLICT = "version_conflict_engine_exception"
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 10.0
 
@@ -38,20 +39,42 @@ def stored_id(name: str) -> str:
 
 
 @dataclass(frozen=True)
+class Token:
+    """One state of a ledger entry: its sequence number, which grows with every write, and its primary's term."""
+
+    seq_no: int
+    term: int
+
+
+@dataclass(frozen=True)
 class Item:
-    """One bulk action: `op` is index, update or delete; `source` its JSON line. `doc_id` owns it."""
+    """One bulk action: `op` is create, index, update or delete; `source` its JSON line. `doc_id` owns it.
+
+    `only_at` writes only what is still in that state; `version` only over what has no greater one. An item that this
+    (or `create`) refuses is a conflict, not an error.
+    """
 
     doc_id: str
     op: str
     index: str
     name: str
     source: bytes = b""
+    only_at: Token | None = None
+    version: int | None = None
+
+    @property
+    def fenced(self) -> bool:
+        return self.op == "create" or self.only_at is not None or self.version is not None
 
     def lines(self) -> list[bytes]:
         # Without `require_alias`, writing to an index that was deleted would make one with a guessed mapping.
         action: dict[str, Any] = {"_index": self.index, "_id": stored_id(self.name), "require_alias": True}
-        if self.op == "update":
+        if self.only_at is not None:
+            action |= {"if_seq_no": self.only_at.seq_no, "if_primary_term": self.only_at.term}
+        elif self.op == "update":
             action["retry_on_conflict"] = 3
+        if self.version is not None:
+            action |= {"version": self.version, "version_type": "external_gte"}
         line = orjson.dumps({self.op: action})
         return [line, self.source] if self.source else [line]
 
@@ -61,15 +84,10 @@ class Item:
 
 
 def index_item(doc_id: str, index: str, name: str, source: Mapping[str, Any]) -> Item:
-    return Item(doc_id, "index", index, name, _spelled(source))
+    return Item(doc_id, "index", index, name, spelled(source))
 
 
-def merge_item(doc_id: str, index: str, name: str, fields: Mapping[str, Any]) -> Item:
-    """Set these fields and keep the others; the document is made when it is missing."""
-    return Item(doc_id, "update", index, name, _spelled({"doc": fields, "doc_as_upsert": True}))
-
-
-def _spelled(fields: Mapping[str, Any]) -> bytes:
+def spelled(fields: Mapping[str, Any]) -> bytes:
     """As JSON. Numbers of a vector, an array of float32, have the fewest digits that give them back: half the bytes."""
     try:
         return orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -79,17 +97,23 @@ def _spelled(fields: Mapping[str, Any]) -> bytes:
 
 def amend_item(doc_id: str, index: str, name: str, fields: Mapping[str, Any]) -> Item:
     """Set these fields of a document that is there; one that is not is refused as `MISSING`."""
-    return Item(doc_id, "update", index, name, _spelled({"doc": fields}))
+    return Item(doc_id, "update", index, name, spelled({"doc": fields}))
 
 
 class Bulk:
-    """Sends items in order. `budget_s` bounds the seconds spent on trying busy items again, per call of `send`."""
+    """Sends items in order. `budget_s` bounds the seconds spent on trying busy items again, per call of `send`.
+
+    `conflicts` are the documents of which a fenced item was refused; `tokens` the states that fenced items have made,
+    by document, the last one's of each.
+    """
 
     def __init__(self, client: Elasticsearch, address: str, budget_s: float) -> None:
         # Items are idempotent, so one that timed out may be sent again.
         self._client = client.options(retry_on_timeout=True, max_retries=1, retry_on_status=())
         self._address = address
         self._budget_s = budget_s
+        self.conflicts: set[str] = set()
+        self.tokens: dict[str, Token] = {}
 
     def send(self, items: Iterable[Item]) -> dict[str, str]:
         """Reasons by document id, for documents of which an item failed.
@@ -133,6 +157,11 @@ class Bulk:
             result = outcome[item.op]
             status, fault = int(result["status"]), result.get("error") or {}
             if not fault:  # also a delete of what is not there
+                if item.fenced:
+                    self.tokens[item.doc_id] = Token(int(result["_seq_no"]), int(result["_primary_term"]))
+                continue
+            if item.fenced and fault.get("type") == _CONFLICT:
+                self.conflicts.add(item.doc_id)
                 continue
             if fault.get("type") in ("cluster_block_exception", "index_not_found_exception"):
                 raise from_answer(self._address, status, fault)

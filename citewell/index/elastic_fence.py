@@ -1,0 +1,204 @@
+"""Writes of documents that other processes may be writing at the same moment: one of them wins, whole.
+
+A write has three steps: the ledger says "unfinished" and how many passages there may be, passages are written and
+left-over ones deleted, the ledger says "done". The first step is taken only if the ledger entry is still as it was
+read, and the last only if it is still as the first one left it. The sequence number of the first step is the fencing
+token: passages carry it as their version, so a writer that was overtaken can neither write over its successor's
+passages nor beside them, however late it is (Elasticsearch remembers versions of the deleted for `gc_deletes`). Who
+was overtaken begins again after a pause, unless the other one has written the same text.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from citewell.index.elastic_errors import from_answer, translated
+from citewell.index.elastic_layout import Layout
+from citewell.index.elastic_writes import Bulk, Item, Token, spelled, stored_id
+from citewell.ports import DocumentWrite, Vectors
+from citewell.records import LedgerEntry, Passage
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch
+
+# Entries of the ledger in one request.
+_AT_ONCE = 1000
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 5.0
+
+Source = Callable[[Passage, Vectors], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Held:
+    """A ledger entry as it was read, and the state that it was in then."""
+
+    entry: LedgerEntry
+    token: Token
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where documents are written: `busy_s` is the time for a busy server, and for a document that others write."""
+
+    client: Elasticsearch
+    address: str
+    layout: Layout
+    busy_s: float
+
+    def bulk(self) -> Bulk:
+        return Bulk(self.client, self.address, self.busy_s)
+
+
+def read(target: Target, doc_ids: Sequence[str]) -> dict[str, Held]:
+    """Ledger entries without their documents, as they are now: a get by id needs no refresh."""
+    found: dict[str, Held] = {}
+    for start in range(0, len(doc_ids), _AT_ONCE):
+        ids = [stored_id(doc_id) for doc_id in doc_ids[start : start + _AT_ONCE]]
+        with translated(target.address):
+            answer = target.client.mget(index=target.layout.documents, ids=ids, source_excludes=["document"])
+        for doc in answer["docs"]:
+            if "error" in doc:
+                raise from_answer(target.address, 404, doc["error"])
+            if doc["found"]:
+                entry = LedgerEntry.model_validate(doc["_source"])
+                found[entry.doc_id] = Held(entry, Token(doc["_seq_no"], doc["_primary_term"]))
+    return found
+
+
+def put(target: Target, writes: Sequence[DocumentWrite], source: Source) -> dict[str, str]:
+    """Write documents, each at most once in `writes`; reasons by id for those that failed."""
+    return _Put(target, writes, source).errors()
+
+
+def delete(target: Target, doc_ids: Sequence[str]) -> tuple[dict[str, LedgerEntry], dict[str, str]]:
+    """Delete documents; what the ledger had of them, and reasons by id for those that failed."""
+    known: dict[str, LedgerEntry] = {}
+
+    def attempt(ids: Sequence[str], errors: dict[str, str]) -> set[str]:
+        held = read(target, ids)
+        for doc_id, one in held.items():
+            known.setdefault(doc_id, one.entry)
+        return _delete_once(target, held, errors)
+
+    return known, _until_won(list(dict.fromkeys(doc_ids)), attempt, target.busy_s)
+
+
+class _Put:
+    def __init__(self, target: Target, writes: Sequence[DocumentWrite], source: Source) -> None:
+        self._target = target
+        self._source = source
+        self._writes = {write.entry.doc_id: write for write in writes}
+        # Documents of which an attempt of ours may have left passages that the winner does not know of.
+        self._tried: set[str] = set()
+
+    def errors(self) -> dict[str, str]:
+        return _until_won(list(self._writes), self._attempt, self._target.busy_s)
+
+    def _attempt(self, ids: Sequence[str], errors: dict[str, str]) -> set[str]:
+        """One try; the documents in which another writer was quicker."""
+        held = read(self._target, ids)
+        left = [self._writes[doc_id] for doc_id in ids if not self._written_by_another(doc_id, held.get(doc_id))]
+        old = {doc_id: self._most(doc_id, held.get(doc_id)) for doc_id in ids}
+        bulk = self._target.bulk()
+        errors |= bulk.send(self._intent(write, held.get(write.entry.doc_id), old) for write in left)
+        tokens = dict(bulk.tokens)
+        left = [write for write in left if write.entry.doc_id in tokens]
+        self._tried |= {write.entry.doc_id for write in left}
+        errors |= bulk.send(item for write in left for item in self._passages(write, old, tokens))
+        bad = errors.keys() | bulk.conflicts
+        left = [write for write in left if write.entry.doc_id not in bad]
+        errors |= bulk.send(self._entry(write, tokens[write.entry.doc_id]) for write in left)
+        return bulk.conflicts - errors.keys()
+
+    def _written_by_another(self, doc_id: str, held: Held | None) -> bool:
+        """After an attempt of ours: whether the document is there, whole, as it was to be written."""
+        write = self._writes[doc_id]
+        if doc_id not in self._tried or held is None:
+            return False
+        return (held.entry.content_hash, held.entry.passages) == (write.entry.content_hash, len(write.passages))
+
+    def _most(self, doc_id: str, held: Held | None) -> int:
+        """Most passages that the index may have of the document."""
+        tried = len(self._writes[doc_id].passages) if doc_id in self._tried else 0
+        return max(tried, held.entry.passages if held else 0)
+
+    def _intent(self, write: DocumentWrite, held: Held | None, old: dict[str, int]) -> Item:
+        """The document that readers may ask for stays until the last step replaces it."""
+        doc_id = write.entry.doc_id
+        most = max(old[doc_id], len(write.passages))
+        fields = write.entry.model_copy(update={"content_hash": "", "passages": most}).to_dict()
+        del fields["document"]
+        return _step(self._target.layout, doc_id, held, fields)
+
+    def _passages(self, write: DocumentWrite, old: dict[str, int], tokens: dict[str, Token]) -> Iterator[Item]:
+        doc_id, index = write.entry.doc_id, self._target.layout.write_passages
+        version = _version(tokens[doc_id])
+        for passage, vector in zip(write.passages, write.vectors, strict=True):
+            line = spelled(self._source(passage, vector))
+            yield Item(doc_id, "index", index, passage.id, line, version=version)
+        for ordinal in range(len(write.passages), old[doc_id]):
+            yield Item(doc_id, "delete", index, Passage.make_id(doc_id, ordinal), version=version)
+
+    def _entry(self, write: DocumentWrite, token: Token) -> Item:
+        doc_id, index = write.entry.doc_id, self._target.layout.write_documents
+        return Item(doc_id, "index", index, doc_id, spelled(write.entry.to_dict()), only_at=token)
+
+
+def _delete_once(target: Target, held: dict[str, Held], errors: dict[str, str]) -> set[str]:
+    """A delete that is cut short must not leave a ledger that says all is well, so it has three steps, too."""
+    layout, bulk = target.layout, target.bulk()
+    unfinished = {doc_id: {"doc_id": doc_id, "content_hash": ""} for doc_id in held}
+    errors |= bulk.send(_step(layout, doc_id, held[doc_id], fields) for doc_id, fields in unfinished.items())
+    tokens = dict(bulk.tokens)
+
+    def passages() -> Iterator[Item]:
+        for doc_id, token in tokens.items():
+            for ordinal in range(held[doc_id].entry.passages):
+                name = Passage.make_id(doc_id, ordinal)
+                yield Item(doc_id, "delete", layout.write_passages, name, version=_version(token))
+
+    errors |= bulk.send(passages())
+    bad = errors.keys() | bulk.conflicts
+    errors |= bulk.send(
+        Item(doc_id, "delete", layout.write_documents, doc_id, only_at=token)
+        for doc_id, token in tokens.items()
+        if doc_id not in bad
+    )
+    return bulk.conflicts - errors.keys()
+
+
+def _step(layout: Layout, doc_id: str, held: Held | None, fields: dict[str, Any]) -> Item:
+    """The ledger entry with these fields changed, if it is still as it was read; a new one if there is none yet."""
+    index = layout.write_documents
+    if held is None:
+        return Item(doc_id, "create", index, doc_id, spelled(fields))
+    line = spelled({"doc": fields, "detect_noop": False})  # a step that changes nothing still needs a new token
+    return Item(doc_id, "update", index, doc_id, line, only_at=held.token)
+
+
+def _version(token: Token) -> int:
+    """Greater than any earlier writer's, and than the counts that Elasticsearch gives to what has no version of ours:
+    the ledger is written more often than the passages that it tells of."""
+    return token.seq_no + 1
+
+
+def _until_won(
+    ids: Sequence[str], attempt: Callable[[Sequence[str], dict[str, str]], Iterable[str]], busy_s: float
+) -> dict[str, str]:
+    """Try until no document is lost to another writer; pauses grow beyond the time that a write takes."""
+    errors: dict[str, str] = {}
+    deadline, pause = time.monotonic() + busy_s, _FIRST_PAUSE_S
+    while ids:
+        lost = set(attempt(ids, errors))
+        ids = [doc_id for doc_id in ids if doc_id in lost]
+        if ids and time.monotonic() + pause > deadline:
+            return errors | dict.fromkeys(ids, f"other loads kept writing it for {busy_s:.0f} s")
+        if ids:
+            time.sleep(pause * random.uniform(0.2, 1.0))  # noqa: S311 - parts two writers, guards nothing
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+    return errors
