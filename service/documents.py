@@ -49,12 +49,13 @@ def load() -> Response:
             f"the body's content type is {request.mimetype or 'missing'}",
             remedy="Send Content-Type: application/x-ndjson with one document a line, or application/json with a list.",
         )
-    outcomes = iter(engine().put(_counted(items)))
+    by_line = request.accept_mimetypes.best_match(["application/json", *_LINES]) in _LINES
+    outcomes = iter(engine().put(items if by_line else _counted(items)))
     # The first outcome decides the status: until then a backend that is down still gets its own.
     first = next(outcomes, None)
     if first is None:
         raise BadInput("the body holds no documents", remedy="Send at least one.")
-    if request.accept_mimetypes.best_match(["application/json", *_LINES]) in _LINES:
+    if by_line:
         return Response(_as_lines(chain([first], outcomes), g.request_id), mimetype=_LINES[0])
     listed = [outcome.to_dict() for outcome in chain([first], outcomes)]
     counts = Counter(outcome["status"] for outcome in listed)
@@ -93,12 +94,12 @@ def _printable(place: str) -> str:
 
 
 def _counted(items: Iterable[Item]) -> Iterator[Item]:
-    """The items, as long as they are not too many for one response to tell of."""
+    """The items, as long as they are not too many for one JSON object to tell of; lines have no such limit."""
     for number, item in enumerate(items):
         if number == MAX_DOCUMENTS:
             raise TooLarge(
                 f"more than {MAX_DOCUMENTS} documents; those before have been loaded",
-                remedy="Send the rest in further requests.",
+                remedy="Send the rest in further requests, or ask for outcomes line by line: Accept: application/x-ndjson.",
             )
         yield item
 

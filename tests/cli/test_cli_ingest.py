@@ -78,7 +78,7 @@ def troubles(tmp_path: Path) -> Path:
     (folder / "empty.jsonl").touch()
     (folder / "empty.md").touch()
     (folder / "latin.txt").write_bytes("Müller".encode("latin-1"))
-    (folder / "data.xlsx").write_bytes(b"PK\x03\x04")
+    (folder / "data.bin").write_bytes(b"PK\x03\x04")
     packed = gzip.compress(_lines({"_id": "packed", "text": "word " * 100}).encode())
     (folder / "cut.jsonl.gz").write_bytes(packed[: len(packed) // 2])
     (folder / "fake.jsonl.gz").write_bytes(b"not packed at all")
@@ -99,7 +99,7 @@ REASONS = {
     "empty.jsonl": "empty",
     "empty.md": "empty",
     "latin.txt": "not UTF-8",
-    "data.xlsx": "unknown kind",
+    "data.bin": "unknown kind",
     "cut.jsonl.gz": "gzip",
     "fake.jsonl.gz": "gzip",
     "headless.csv": "no column `text`",

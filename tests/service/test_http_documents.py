@@ -109,13 +109,14 @@ def test_a_compressed_body_is_told_apart(http: FlaskClient) -> None:
     assert {outcome.status for outcome in outcomes} == {"failed"}
 
 
-def test_more_documents_than_one_response_can_tell_of(http: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_documents_than_one_object_can_tell_of_are_told_line_by_line(http: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("citewell.service.documents.MAX_DOCUMENTS", 2)
     assert_error(http.post("/v1/documents", json=DOCUMENTS), 413, "too_large")
     response = http.post(
         "/v1/documents", json=[{"id": f"d{n}", "text": "w"} for n in range(3)], headers={"Accept": NDJSON}
     )
-    assert response.status_code == 413
+    assert response.status_code == 200
+    assert [json.loads(line)["doc_id"] for line in response.data.splitlines()] == ["d0", "d1", "d2"]
 
 
 def test_an_index_that_goes_away_midway_is_told_in_the_last_line(http: FlaskClient, engine: Engine) -> None:

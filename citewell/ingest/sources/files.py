@@ -146,7 +146,7 @@ def _on_disk(path: Path, name: str) -> _File | Outcome:
         return failed(name, str(path), BadInput(reason, remedy="Mend or remove it, then load the source again."))
     if not path.is_file():
         return failed(name, str(path), BadInput("it is no regular file", remedy="Remove it from the source."))
-    return _File(name, lambda: path.open("rb"), path)
+    return _File(spelled(name), lambda: path.open("rb"), path)
 
 
 def _matches(pattern: str) -> Iterator[_File | Outcome]:
