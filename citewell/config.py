@@ -159,7 +159,7 @@ class Settings(BaseSettings):
         MAX_DELETE, description="Most documents of a source that one sync deletes: a share (20%) or a number."
     )
     sources: dict[str, SourceTable] = Field(
-        default_factory=dict, description="Sources by name, for `citewell ingest --all` and for beat."
+        default_factory=dict, description="Sources by name, for `citewell ingest --all` and `--named`."
     )
     api_key: SecretStr = Field(SecretStr(""), description="Key of the HTTP API; must be set off loopback addresses.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")

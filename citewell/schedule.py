@@ -50,7 +50,7 @@ MaxDelete = Annotated[str, BeforeValidator(str), AfterValidator(_a_bound)]
 
 
 class SourceTable(BaseModel):
-    """One `[sources.NAME]`: what `citewell ingest --all` loads, and beat enqueues `every` so often (0: never).
+    """One `[sources.NAME]`: what `citewell ingest --all` loads, `every` so often (0: once).
 
     An empty `max_delete` is the setting of that name.
     """

@@ -99,7 +99,7 @@ def _counted(items: Iterable[Item]) -> Iterator[Item]:
         if number == MAX_DOCUMENTS:
             raise TooLarge(
                 f"more than {MAX_DOCUMENTS} documents; those before have been loaded",
-                remedy="Send the rest in further requests, or ask for outcomes line by line: Accept: application/x-ndjson.",
+                remedy="Send the rest in further requests, or ask for lines: Accept: application/x-ndjson.",
             )
         yield item
 

@@ -109,7 +109,7 @@ def test_a_compressed_body_is_told_apart(http: FlaskClient) -> None:
     assert {outcome.status for outcome in outcomes} == {"failed"}
 
 
-def test_more_documents_than_one_object_can_tell_of_are_told_line_by_line(http: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_documents_than_one_object_can_tell_of(http: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("citewell.service.documents.MAX_DOCUMENTS", 2)
     assert_error(http.post("/v1/documents", json=DOCUMENTS), 413, "too_large")
     response = http.post(
