@@ -18,7 +18,7 @@ import pytest
 from tests.cli.terminal import Terminal
 
 KILLS = 10
-DOCUMENTS = 3000
+DOCUMENTS = 4500
 OLDER = 400
 _THINGS = ("lamp", "tent", "kettle", "stove", "anchor", "ladder", "bridge", "garden")
 _PLACES = ("harbour", "attic", "valley", "workshop", "library", "station", "orchard")
@@ -86,6 +86,7 @@ class Served:
         def all_of(index: str) -> list[dict[str, Any]]:
             body = {"size": 10_000, "_source": {"exclude_vectors": False}}
             found = httpx.post(f"{self._url}/{index}/_search", json=body, timeout=60).raise_for_status().json()
+            assert found["hits"]["total"]["value"] < 10_000, "one page does not hold it all"
             return [hit["_source"] for hit in found["hits"]["hits"]]
 
         hashes = {entry["doc_id"]: entry["content_hash"] for entry in all_of(f"{self._name}-documents")}
@@ -134,7 +135,7 @@ def test_a_load_killed_ten_times_ends_as_if_it_had_not_been(opened: Callable[[st
             while stormy.written() == before:
                 assert process.poll() is None, f"the load ended before kill {kill}: {process.communicate()}"
                 time.sleep(0.005)
-            time.sleep(chance.uniform(0, 0.25))
+            time.sleep(chance.uniform(0, 0.15))
         finally:
             process.kill()
             process.communicate()
