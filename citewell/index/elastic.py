@@ -15,7 +15,7 @@ from citewell.errors import CitewellError, FingerprintMismatch, IndexUnavailable
 from citewell.index import elastic_fence as fence
 from citewell.index.elastic_errors import from_answer, public_address, translated
 from citewell.index.elastic_layout import Layout, Place, connect, find_version, open_version, similarity_of
-from citewell.index.elastic_writes import MISSING, Item, amend_item, stored_id
+from citewell.index.elastic_writes import MISSING, Item, amend_item
 from citewell.index.filters import orderable
 from citewell.index.queries import counts_by_document, msearch, runnable_legs
 from citewell.index.words import searched_text, stems, words
@@ -26,9 +26,8 @@ from citewell.records import Fingerprint, LedgerEntry, Leg, Passage
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
-# Entries of the ledger in one request: without documents, and with them (each may hold megabytes of text).
+# Entries of the ledger, or documents with their passages, in one page of a walk over all.
 _ENTRIES_AT_ONCE = 1000
-_DOCUMENTS_AT_ONCE = 20
 # Least seconds that a load waits for a busy server; the request timeout when that is longer.
 _BUSY_BUDGET_S = 60.0
 
@@ -145,23 +144,8 @@ class ElasticIndex:
 
     def ledger(self, doc_ids: Sequence[str], *, with_document: bool = False) -> dict[str, LedgerEntry]:
         """Entries by id, as they are now: a get by id needs no refresh."""
-        client, layout = self._open()
-        wanted = list(dict.fromkeys(doc_ids))
-        size = _DOCUMENTS_AT_ONCE if with_document else _ENTRIES_AT_ONCE
-        found: dict[str, LedgerEntry] = {}
-        for start in range(0, len(wanted), size):
-            ids = [stored_id(doc_id) for doc_id in wanted[start : start + size]]
-            with translated(self._address):
-                answer = client.mget(
-                    index=layout.documents, ids=ids, source_excludes=None if with_document else ["document"]
-                )
-            for doc in answer["docs"]:
-                if "error" in doc:
-                    raise from_answer(self._address, 404, doc["error"])
-                if doc["found"]:
-                    entry = LedgerEntry.model_validate(doc["_source"])
-                    found[entry.doc_id] = entry
-        return found
+        found = fence.entries(self._target(), list(dict.fromkeys(doc_ids)), with_document=with_document)
+        return {one.entry.doc_id: one.entry for one in found}
 
     def entries(self) -> Iterator[LedgerEntry]:
         documents = self._open()[1].documents

@@ -25,8 +25,9 @@ from citewell.records import LedgerEntry, Passage
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
-# Entries of the ledger in one request.
+# Entries of the ledger in one request: without documents, and with them (each may hold megabytes of text).
 _AT_ONCE = 1000
+_DOCUMENTS_AT_ONCE = 20
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 
@@ -56,18 +57,22 @@ class Target:
 
 def read(target: Target, doc_ids: Sequence[str]) -> dict[str, Held]:
     """Ledger entries without their documents, as they are now: a get by id needs no refresh."""
-    found: dict[str, Held] = {}
-    for start in range(0, len(doc_ids), _AT_ONCE):
-        ids = [stored_id(doc_id) for doc_id in doc_ids[start : start + _AT_ONCE]]
+    return {one.entry.doc_id: one for one in entries(target, doc_ids)}
+
+
+def entries(target: Target, doc_ids: Sequence[str], *, with_document: bool = False) -> Iterator[Held]:
+    """Ledger entries of those documents that have one, as they are now."""
+    size, hidden = (_DOCUMENTS_AT_ONCE, None) if with_document else (_AT_ONCE, ["document"])
+    for start in range(0, len(doc_ids), size):
+        ids = [stored_id(doc_id) for doc_id in doc_ids[start : start + size]]
         with translated(target.address):
-            answer = target.client.mget(index=target.layout.documents, ids=ids, source_excludes=["document"])
+            answer = target.client.mget(index=target.layout.documents, ids=ids, source_excludes=hidden)
         for doc in answer["docs"]:
             if "error" in doc:
                 raise from_answer(target.address, 404, doc["error"])
             if doc["found"]:
-                entry = LedgerEntry.model_validate(doc["_source"])
-                found[entry.doc_id] = Held(entry, Token(doc["_seq_no"], doc["_primary_term"]))
-    return found
+                token = Token(doc["_seq_no"], doc["_primary_term"])
+                yield Held(LedgerEntry.model_validate(doc["_source"]), token)
 
 
 def put(target: Target, writes: Sequence[DocumentWrite], source: Source) -> dict[str, str]:
