@@ -8,9 +8,10 @@ nothing to do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from citewell.ingest.items import in_batches
 from citewell.ingest.pipeline import Pipeline
 from citewell.ports import Index
 from citewell.records import LedgerEntry
@@ -46,7 +47,7 @@ def follow(source: Index, target: Pipeline, *, delete: bool = True) -> Iterator[
         source.flush()
         target.index.flush()
         before = copied + deleted
-        for ids in _batches(differing(source.entries(), target.index.entries(), both=delete), BATCH_DOCUMENTS):
+        for ids in in_batches(differing(source.entries(), target.index.entries(), both=delete), BATCH_DOCUMENTS):
             found = source.ledger([doc_id for doc_id in ids if doc_id not in failed], with_document=True)
             ready = [entry for entry in found.values() if entry.content_hash]
             errors = target.copy(ready)
@@ -89,14 +90,3 @@ def differing(source: Iterable[LedgerEntry], target: Iterable[LedgerEntry], *, b
     while both and other is not None:
         yield other.doc_id
         other = next(theirs, None)
-
-
-def _batches(ids: Iterable[str], size: int) -> Iterator[Sequence[str]]:
-    batch: list[str] = []
-    for doc_id in ids:
-        batch.append(doc_id)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from citewell.config import Settings
 from citewell.errors import CitewellError, TooLarge
@@ -11,6 +12,7 @@ from citewell.records import Document, Outcome
 
 Item = Document | Outcome
 Tell = Callable[[int], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -66,3 +68,15 @@ def too_large(limits: Limits) -> TooLarge:
         f"the file has more than {limits.file_bytes} bytes",
         remedy="Split it, convert it to JSONL, or raise the setting `file_limit`.",
     )
+
+
+def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items, the last one shorter; none without items."""
+    batch: list[T] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

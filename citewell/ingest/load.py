@@ -13,12 +13,13 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from citewell.config import Settings
 from citewell.errors import DeletesRefused
 from citewell.ingest.compare import status_of
 from citewell.ingest.failures import Failures
+from citewell.ingest.items import in_batches
 from citewell.ingest.known import known_of
 from citewell.ingest.sources import Item, Known, Limits, Source, SourceOptions, Tell, failed, open_source, still_there
 from citewell.ingest.sources.options import column_pairs
@@ -30,7 +31,6 @@ _AT_ONCE = 500
 # Names of what could not be read that are compared with the ledger; with more, nothing is deleted.
 _MOST_DOUBTS = 10_000
 _NAMED = 3
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def load_sources(shelf: Shelf, sources: Sequence[Source], plan: Loading, tell: T
             if refusal is not None:
                 yield refusal
                 continue
-            for some in _batches(gone.doc_ids):
+            for some in in_batches(gone.doc_ids, _AT_ONCE):
                 still = _still_of(shelf.index().ledger(some), reading.name, started)
                 yield from (outcome.model_copy(update={"source": reading.name}) for outcome in shelf.delete(still))
 
@@ -218,7 +218,7 @@ def _still_of(entries: dict[str, LedgerEntry], name: str, started: float) -> lis
 
 
 def _compared(ledger: EntriesById | None, items: Iterable[Item]) -> Iterator[Outcome]:
-    for batch in _batches(items):
+    for batch in in_batches(items, _AT_ONCE):
         ids = [item.id for item in batch if isinstance(item, Document)]
         known = ledger.ledger(ids) if ledger is not None else {}
         for item in batch:
@@ -227,14 +227,3 @@ def _compared(ledger: EntriesById | None, items: Iterable[Item]) -> Iterator[Out
             else:
                 status = status_of(known.get(item.id), item.content_hash())
                 yield Outcome(doc_id=item.id, status=status, source=item.source)
-
-
-def _batches(items: Iterable[T]) -> Iterator[list[T]]:
-    batch: list[T] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == _AT_ONCE:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
