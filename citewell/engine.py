@@ -1,6 +1,6 @@
 """The product on one screen: what can be asked of it, and which classes do it.
 
-`build(settings, role)` is the only place that names concrete classes; `Engine` does not know which stack it runs on.
+`build(settings, role)` puts the `parts` of the configured stack together; `Engine` does not know which one it runs on.
 
 Roles: `all` does everything in one process (the embedded stack); of the served stack, `api` retrieves and queues,
 `worker` answers (it needs the answer store alone, because a job carries its evidence), `ingest` loads documents.
@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import structlog
 
-from citewell import __version__
+from citewell import __version__, parts
 from citewell.cite import cite
 from citewell.config import Settings
 from citewell.errors import CitewellError, ConfigError, Unavailable, UnknownDocument, UnknownGenerator
@@ -27,7 +27,7 @@ from citewell.fuse import Fusion
 from citewell.ingest.load import Loading, load_sources, opened, preview_sources
 from citewell.ingest.sources import Item, Source, Tell
 from citewell.language import ASKED
-from citewell.library import Access, Library, fingerprint_of
+from citewell.library import Library, fingerprint_of
 from citewell.ports import Answers, Embedder, Generator, Index, JobQueue, Legs, Reranker
 from citewell.records import (
     Answer,
@@ -100,12 +100,12 @@ class Engine:
             self.reranker.load()
         if self.role in ("all", "worker"):
             self._default_generator().load()
-        parts: list[Callable[[], object]] = []
+        loads: list[Callable[[], object]] = []
         if self.role != "ingest":
-            parts += [self.store.load, self.queue.load]
+            loads += [self.store.load, self.queue.load]
         if self.role != "worker":
-            parts.insert(0, self._use_index)
-        for load in parts:
+            loads.insert(0, self._use_index)
+        for load in loads:
             try:
                 load()
             except Unavailable as error:
@@ -243,14 +243,14 @@ class Engine:
 
     def check(self) -> dict[str, dict[str, Any]]:
         """Every backend of the role with `ok` and its own information, or the reason and remedy why it is not."""
-        parts: dict[str, Callable[[], dict[str, Any]]] = {"embedder": self.embedder.info}
+        looks: dict[str, Callable[[], dict[str, Any]]] = {"embedder": self.embedder.info}
         if self.reranker is not None:
-            parts["reranker"] = self.reranker.info
+            looks["reranker"] = self.reranker.info
         if self.role != "worker":
-            parts["index"] = lambda: self._use_index().info()
+            looks["index"] = lambda: self._use_index().info()
         if self.role != "ingest":
-            parts |= {"answers": self.store.info, "queue": self.queue.info}
-        return {name: _checked(look) for name, look in parts.items()}
+            looks |= {"answers": self.store.info, "queue": self.queue.info}
+        return {name: _checked(look) for name, look in looks.items()}
 
     def fingerprint(self) -> Fingerprint:
         """What an index must have been made with to be opened by this engine."""
@@ -309,88 +309,16 @@ def build(settings: Settings, role: Role = "all", *, version: str = "") -> Engin
 
     On the embedded stack every role but `ingest` is `all`.
     """
-    from citewell.generate.extractive import ExtractiveGenerator
-    from citewell.generate.transformers import TransformersGenerator
-    from citewell.rerank import CrossEncoderReranker
-
-    model = _embedder(settings)
-    embedder = _cached(settings, model)
-    library = Library(settings, embedder, _access(settings), version)
-    # Sentences of evidence come once: they would only push questions and passages out.
-    generators: dict[str, Generator] = {"extractive": ExtractiveGenerator(model)}
-    if settings.transformers_model:
-        generators["transformers"] = TransformersGenerator(settings)
-    reranker = CrossEncoderReranker(settings) if settings.reranker and role != "worker" else None
-    models = Models(embedder, generators, reranker)
-    if settings.stack == "served":
-        from citewell.answers.redis import RedisAnswers
-        from citewell.jobs import CeleryQueue
-
-        return Engine(
-            settings,
-            role,
-            models=models,
-            library=library,
-            store=RedisAnswers(settings),
-            make_queue=lambda _: CeleryQueue(settings, tuple(generators)),
-        )
-    from citewell.answers.sqlite import SqliteAnswers
-    from citewell.jobs import InlineQueue
-
-    store = SqliteAnswers(settings)
+    model = parts.embedder(settings)
+    cached = parts.cached(settings, model)
+    library = Library(settings, cached, parts.access(settings), version)
+    generators = parts.generators(settings, model)
+    store = parts.answers(settings)
     return Engine(
         settings,
-        "ingest" if role == "ingest" else "all",
-        models=models,
+        role if settings.stack == "served" or role == "ingest" else "all",
+        models=Models(cached, generators, parts.reranker(settings) if role != "worker" else None),
         library=library,
         store=store,
-        make_queue=lambda engine: InlineQueue(engine.run, store.due, threads=settings.workers),
+        make_queue=lambda engine: parts.queue(settings, engine.run, store, tuple(generators)),
     )
-
-
-def _access(settings: Settings) -> Access:
-    """The stack's versions; another version's embedder is cached as the own one is."""
-
-    def embedder(of: Settings) -> Embedder:
-        return _cached(of, _embedder(of))
-
-    if settings.stack == "served":
-        from citewell.index.elastic import ElasticIndex
-        from citewell.index.elastic_versions import ElasticVersions
-
-        return Access(
-            lambda fingerprint, version: ElasticIndex(settings, fingerprint, version),
-            lambda: ElasticVersions(settings),
-            embedder,
-        )
-    from citewell.index.lance import LanceIndex
-    from citewell.index.lance_versions import LanceVersions
-
-    return Access(
-        lambda fingerprint, version: LanceIndex(settings, fingerprint, version),
-        lambda: LanceVersions(settings),
-        embedder,
-    )
-
-
-def _cached(settings: Settings, model: Embedder) -> Embedder:
-    from citewell.embed.cache import CachedEmbedder
-
-    file = settings.data_dir / "embeddings.sqlite" if settings.embed_cache else None
-    return CachedEmbedder(model, file=file, questions=settings.query_cache)
-
-
-def _embedder(settings: Settings) -> Embedder:
-    """The embedder that the setting of this name means."""
-    kind = settings.embedder.partition(":")[0] if ":" in settings.embedder else ""
-    if kind == "openai":
-        from citewell.embed.endpoint import EndpointEmbedder
-
-        return EndpointEmbedder(settings)
-    if kind == "dpr":
-        from citewell.embed.pair import PairEmbedder
-
-        return PairEmbedder(settings)
-    from citewell.embed.sentence import SentenceTransformerEmbedder
-
-    return SentenceTransformerEmbedder(settings)

@@ -1,0 +1,96 @@
+"""The concrete classes behind the ports, by setting: the only place that names them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from citewell.config import Settings
+from citewell.library import Access
+from citewell.ports import Answers, Embedder, Generator, JobQueue, Reranker
+from citewell.records import JobMessage
+
+
+def generators(settings: Settings, model: Embedder) -> dict[str, Generator]:
+    """What can be asked for by name. `model` is without a cache: sentences of evidence come once."""
+    from citewell.generate.extractive import ExtractiveGenerator
+    from citewell.generate.transformers import TransformersGenerator
+
+    found: dict[str, Generator] = {"extractive": ExtractiveGenerator(model)}
+    if settings.transformers_model:
+        found["transformers"] = TransformersGenerator(settings)
+    return found
+
+
+def reranker(settings: Settings) -> Reranker | None:
+    from citewell.rerank import CrossEncoderReranker
+
+    return CrossEncoderReranker(settings) if settings.reranker else None
+
+
+def answers(settings: Settings) -> Answers:
+    if settings.stack == "served":
+        from citewell.answers.redis import RedisAnswers
+
+        return RedisAnswers(settings)
+    from citewell.answers.sqlite import SqliteAnswers
+
+    return SqliteAnswers(settings)
+
+
+def queue(settings: Settings, run: Callable[[JobMessage], object], store: Answers, names: Sequence[str]) -> JobQueue:
+    """`names` are the generators whose queues are counted."""
+    if settings.stack == "served":
+        from citewell.jobs import CeleryQueue
+
+        return CeleryQueue(settings, names)
+    from citewell.jobs import InlineQueue
+
+    return InlineQueue(run, store.due, threads=settings.workers)
+
+
+def access(settings: Settings) -> Access:
+    """The stack's versions; another version's embedder is cached as the own one is."""
+
+    def of_version(of: Settings) -> Embedder:
+        return cached(of, embedder(of))
+
+    if settings.stack == "served":
+        from citewell.index.elastic import ElasticIndex
+        from citewell.index.elastic_versions import ElasticVersions
+
+        return Access(
+            lambda fingerprint, version: ElasticIndex(settings, fingerprint, version),
+            lambda: ElasticVersions(settings),
+            of_version,
+        )
+    from citewell.index.lance import LanceIndex
+    from citewell.index.lance_versions import LanceVersions
+
+    return Access(
+        lambda fingerprint, version: LanceIndex(settings, fingerprint, version),
+        lambda: LanceVersions(settings),
+        of_version,
+    )
+
+
+def cached(settings: Settings, model: Embedder) -> Embedder:
+    from citewell.embed.cache import CachedEmbedder
+
+    file = settings.data_dir / "embeddings.sqlite" if settings.embed_cache else None
+    return CachedEmbedder(model, file=file, questions=settings.query_cache)
+
+
+def embedder(settings: Settings) -> Embedder:
+    """The embedder that the setting of this name means."""
+    kind = settings.embedder.partition(":")[0] if ":" in settings.embedder else ""
+    if kind == "openai":
+        from citewell.embed.endpoint import EndpointEmbedder
+
+        return EndpointEmbedder(settings)
+    if kind == "dpr":
+        from citewell.embed.pair import PairEmbedder
+
+        return PairEmbedder(settings)
+    from citewell.embed.sentence import SentenceTransformerEmbedder
+
+    return SentenceTransformerEmbedder(settings)

@@ -1,0 +1,58 @@
+"""What the domain asks of the outside: Protocols of at most five methods, one or more classes behind each.
+
+Constructors are light and do no I/O; `Backend.load` opens sockets, files and models, `Backend.close` lets go of
+them. A method that cannot reach its server raises a subclass of `errors.Unavailable`, never its library's error.
+The contract tests in `tests/contracts` say what each method promises and run on every class.
+"""
+
+from citewell.ports.answers import Answers, AnswerStore, JobQueue, LeaseGrant, Leases
+from citewell.ports.backend import Backend, Removable, Vectors
+from citewell.ports.index import (
+    Backups,
+    DocumentWrite,
+    Held,
+    Holdings,
+    Index,
+    IndexVersion,
+    Ledger,
+    Legs,
+    LegsQuery,
+    Role,
+    Versions,
+    VersionStore,
+    WriteResult,
+)
+from citewell.ports.inspection import Finding, Inspected, Inspection
+from citewell.ports.models import Embedder, EmbedderCard, Generator, Reranker, RerankResult
+
+__all__ = [
+    "AnswerStore",
+    "Answers",
+    "Backend",
+    "Backups",
+    "DocumentWrite",
+    "Embedder",
+    "EmbedderCard",
+    "Finding",
+    "Generator",
+    "Held",
+    "Holdings",
+    "Index",
+    "IndexVersion",
+    "Inspected",
+    "Inspection",
+    "JobQueue",
+    "LeaseGrant",
+    "Leases",
+    "Ledger",
+    "Legs",
+    "LegsQuery",
+    "Removable",
+    "RerankResult",
+    "Reranker",
+    "Role",
+    "Vectors",
+    "VersionStore",
+    "Versions",
+    "WriteResult",
+]

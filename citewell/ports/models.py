@@ -1,0 +1,70 @@
+"""What computes: embedders, rerankers and generators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from citewell.ports.backend import Backend, Vectors
+from citewell.records import Job, Piece, Similarity
+
+
+class Embedder(Backend, Protocol):
+    """Text to vectors, float32 of shape (len(texts), fingerprint.dimension)."""
+
+    def describe(self) -> EmbedderCard: ...
+
+    def embed_passages(self, texts: Sequence[str]) -> Vectors: ...
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors: ...
+
+
+@dataclass(frozen=True)
+class EmbedderCard:
+    """What an embedder is.
+
+    `max_tokens` is the longest input it reads; `tokenizer` a `tokenizers` JSON string, empty when nobody knows it;
+    `similarity` how its vectors are compared. `languages` are the ISO 639-1 codes it was made for; empty means that
+    it does not say, and is taken for all.
+    """
+
+    name: str
+    weights: str
+    dimension: int
+    max_tokens: int
+    tokenizer: str
+    normalized: bool = True
+    languages: tuple[str, ...] = ()
+    similarity: Similarity = "cosine"
+
+    def speaks(self, lang: str) -> bool:
+        return not self.languages or lang in self.languages
+
+
+class Reranker(Backend, Protocol):
+    """Scores pairs of question and passage by reading them together."""
+
+    def rerank(self, question: str, texts: Sequence[str], budget_s: float) -> RerankResult:
+        """Score the texts in order, batch by batch, until the time is up."""
+        ...
+
+
+@dataclass(frozen=True)
+class RerankResult:
+    """One score for each of the first `len(scores)` texts, in [0, 1] for models with one label.
+
+    `stopped` says why the others have none; empty when all have.
+    """
+
+    scores: tuple[float, ...]
+    stopped: str = ""
+
+
+class Generator(Backend, Protocol):
+    """Questions with their evidence to text with markers `[n]`, n being the rank of a hit."""
+
+    def generate(self, jobs: Sequence[Job], cancelled: Callable[[str], bool]) -> Iterator[Piece]:
+        """Yield pieces for all jobs, interleaved as they come; ask `cancelled(answer_id)` at every step of the
+        model, and stop that answer without a `last` piece when it says so."""
+        ...

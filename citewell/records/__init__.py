@@ -1,0 +1,71 @@
+"""The values that travel: through the pipeline, over HTTP, through Redis and into the index.
+
+All are frozen and turn into JSON and back. Every message carries `schema_version`; a field that is added later has
+a default and an unknown one is ignored, so an old worker reads a new message and the reverse.
+
+Offsets are counted in Unicode code points of the document's text, half open: `document.text[start:end]`.
+Times are seconds since the epoch (UTC); durations are milliseconds and say so in their name.
+"""
+
+from citewell.records.answers import (
+    Answer,
+    AnswerState,
+    Citation,
+    Draft,
+    Event,
+    Failure,
+    Job,
+    JobMessage,
+    Lease,
+    Piece,
+    Sentence,
+)
+from citewell.records.base import (
+    INDEX_SCHEMA,
+    SCHEMA_VERSION,
+    FilterValue,
+    FusionMethod,
+    Leg,
+    Mode,
+    Record,
+    Similarity,
+    VectorIndex,
+    text_hash,
+)
+from citewell.records.documents import Document, Fingerprint, LedgerEntry, Outcome, Passage
+from citewell.records.questions import Evidence, Filters, Hit, LegRank, Question, Range
+
+__all__ = [
+    "INDEX_SCHEMA",
+    "SCHEMA_VERSION",
+    "Answer",
+    "AnswerState",
+    "Citation",
+    "Document",
+    "Draft",
+    "Event",
+    "Evidence",
+    "Failure",
+    "FilterValue",
+    "Filters",
+    "Fingerprint",
+    "FusionMethod",
+    "Hit",
+    "Job",
+    "JobMessage",
+    "Lease",
+    "LedgerEntry",
+    "Leg",
+    "LegRank",
+    "Mode",
+    "Outcome",
+    "Passage",
+    "Piece",
+    "Question",
+    "Range",
+    "Record",
+    "Sentence",
+    "Similarity",
+    "VectorIndex",
+    "text_hash",
+]

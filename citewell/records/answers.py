@@ -1,0 +1,159 @@
+"""Answers: the job, its result, and what travels while it is being worked on."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import Field
+
+from citewell.records.base import SCHEMA_VERSION, Record
+from citewell.records.questions import Evidence, Question
+
+
+class AnswerState(StrEnum):
+    """queued -> running -> done | failed | cancelled | expired. Only the answer stores move it."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def final(self) -> bool:
+        return self not in (AnswerState.QUEUED, AnswerState.RUNNING)
+
+
+class Citation(Record):
+    """Proof of one sentence: `quote == document.text[start:end]`, and the same span inside the passage's text.
+
+    `sentence` is the ordinal of the answer's sentence, `support` in [0, 1] says how much of it the quote carries.
+    """
+
+    marker: int
+    sentence: int
+    passage_id: str
+    doc_id: str
+    quote: str
+    start: int
+    end: int
+    passage_start: int
+    passage_end: int
+    support: float
+    title: str = ""
+    url: str = ""
+    heading: str = ""
+    page: int = 0
+    passage_hash: str = ""
+
+
+class Sentence(Record):
+    """One sentence of an answer, markers removed: `answer.text[start:end]` is the sentence with its markers."""
+
+    text: str
+    start: int
+    end: int
+    supported: bool
+
+
+class Draft(Record):
+    """An answer's text with its checked citations, before it becomes part of the record."""
+
+    text: str = ""
+    citations: tuple[Citation, ...] = ()
+    sentences: tuple[Sentence, ...] = ()
+    abstained: bool = False
+
+
+class Job(Record):
+    """All that a worker needs: it reaches the worker through the answer store alone."""
+
+    schema_version: int = SCHEMA_VERSION
+    answer_id: str
+    question: Question
+    evidence: Evidence
+    generator: str = "extractive"
+    max_attempts: int = 3
+    created_at: float = 0.0
+
+
+class JobMessage(Record):
+    """What travels through the queue: the id, and what routes it. The job itself is in the answer store."""
+
+    schema_version: int = SCHEMA_VERSION
+    answer_id: str
+    generator: str = "extractive"
+
+
+class Lease(Record):
+    """A worker's right to write one answer. `attempt` is the fencing token: a writer with an older one is refused."""
+
+    answer_id: str
+    owner: str
+    attempt: int
+    expires_at: float
+    job: Job
+
+
+class Failure(Record):
+    """Why an answer failed, in the one error shape."""
+
+    code: str
+    message: str
+    remedy: str = ""
+
+
+class Answer(Record):
+    """The job and its result: one record, one id, from `queued` to a final state."""
+
+    schema_version: int = SCHEMA_VERSION
+    id: str
+    state: AnswerState
+    question: Question
+    generator: str
+    answer: str = ""
+    abstained: bool = False
+    citations: tuple[Citation, ...] = ()
+    sentences: tuple[Sentence, ...] = ()
+    evidence: Evidence = Evidence()
+    error: Failure | None = None
+    attempt: int = 0
+    created_at: float = 0.0
+    started_at: float = 0.0
+    finished_at: float = 0.0
+    timings_ms: dict[str, float] = Field(default_factory=dict)
+
+    @classmethod
+    def queued(cls, job: Job) -> Answer:
+        """The record as it is when its job has just been accepted."""
+        return cls(
+            id=job.answer_id,
+            state=AnswerState.QUEUED,
+            question=job.question,
+            generator=job.generator,
+            evidence=job.evidence,
+            created_at=job.created_at,
+            timings_ms=dict(job.evidence.timings_ms),
+        )
+
+
+class Event(Record):
+    """One step of an answer, for streams. Ids grow within an answer; a client that reconnects names the last it saw.
+
+    `kind`: `state` {"state", "attempt"}, `delta` {"text", "attempt"}, `final` (the whole record as `data["answer"]`).
+    A second attempt starts its text anew: a reader drops the deltas of lower attempts.
+    """
+
+    id: str
+    kind: Literal["state", "delta", "final"]
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class Piece(Record):
+    """What a generator yields: a bit of text for one answer, `last` when that answer's text is complete."""
+
+    answer_id: str
+    text: str = ""
+    last: bool = False
