@@ -28,6 +28,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
 from citewell.answers import moves
+from citewell.answers import redis_scripts as scripts
 from citewell.answers.moves import Entry, Move
 from citewell.config import Settings
 from citewell.errors import StoreUnavailable, Unavailable
@@ -40,44 +41,6 @@ _BLOCK_S = 2.0
 _CLOCK_S = 60.0
 _PAGE = 512
 _EVENT_ID = re.compile(r"\d{1,19}-\d{1,19}", re.ASCII)
-
-_EXPIRE = "for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ARGV[1]) end "
-
-# KEYS answer, job, events; ARGV ttl, job, kind, data, then fields of the hash. Returns the record that is there.
-_CREATE = (
-    "local known = redis.call('HGET', KEYS[1], 'record') "
-    "if known then return known end "
-    "redis.call('HSET', KEYS[1], unpack(ARGV, 5)) "
-    "redis.call('SET', KEYS[2], ARGV[2]) "
-    "redis.call('XADD', KEYS[3], '*', 'kind', ARGV[3], 'data', ARGV[4]) " + _EXPIRE + "return false"
-)
-# KEYS as above; ARGV ttl, expected rev, kind, data, then fields. Returns 0 when the entry has moved meanwhile.
-_MOVE = (
-    "if redis.call('HGET', KEYS[1], 'rev') ~= ARGV[2] then return 0 end "
-    "redis.call('HSET', KEYS[1], unpack(ARGV, 5)) "
-    "redis.call('XADD', KEYS[3], '*', 'kind', ARGV[3], 'data', ARGV[4]) " + _EXPIRE + "return 1"
-)
-_FENCE = (
-    "local now = redis.call('HMGET', KEYS[1], 'state', 'attempt') "
-    "if now[1] ~= 'running' or now[2] ~= ARGV[2] then return 0 end "
-)
-# KEYS as above; ARGV ttl, attempt, time at which the lease ends.
-_RENEW = (
-    _FENCE + "redis.call('HSET', KEYS[1], 'lease_until', ARGV[3]) "
-    "redis.call('HINCRBY', KEYS[1], 'rev', 1) " + _EXPIRE + "return 1"
-)
-# KEYS as above; ARGV ttl, attempt, data.
-_EMIT = _FENCE + "redis.call('XADD', KEYS[3], '*', 'kind', 'delta', 'data', ARGV[3]) " + _EXPIRE + "return 1"
-# KEYS one sorted set; ARGV ttl, now, next time to look, then ids. Returns the ids that nobody else claimed first.
-_CLAIM = (
-    "local mine = {} "
-    "for i = 4, #ARGV do "
-    "  local at = redis.call('ZSCORE', KEYS[1], ARGV[i]) "
-    "  if at and tonumber(at) <= tonumber(ARGV[2]) then "
-    "    redis.call('ZADD', KEYS[1], ARGV[3], ARGV[i]) mine[#mine + 1] = ARGV[i] "
-    "  end "
-    "end " + _EXPIRE + "return mine"
-)
 
 
 def address_of(url: str) -> str:
@@ -134,11 +97,11 @@ class RedisAnswers:
         self._clock = clock or self._redis_time
         self._clock_read = (0.0, 0.0)
         self._redis = connect(self._url)
-        self._create = self._redis.register_script(_CREATE)
-        self._move = self._redis.register_script(_MOVE)
-        self._renew = self._redis.register_script(_RENEW)
-        self._emit = self._redis.register_script(_EMIT)
-        self._claim = self._redis.register_script(_CLAIM)
+        self._create = self._redis.register_script(scripts.CREATE)
+        self._move = self._redis.register_script(scripts.MOVE)
+        self._renew = self._redis.register_script(scripts.RENEW)
+        self._emit = self._redis.register_script(scripts.EMIT)
+        self._claim = self._redis.register_script(scripts.CLAIM)
 
     def load(self) -> None:
         with translated(self._url, "be reached"):

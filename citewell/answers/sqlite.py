@@ -10,98 +10,46 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from citewell.answers import moves
 from citewell.answers.moves import Entry, Move
+from citewell.answers.sqlite_file import AnswersFile
 from citewell.config import Settings
-from citewell.errors import StoreUnavailable
 from citewell.ports import Inspection, LeaseGrant
 from citewell.records import Answer, AnswerState, Draft, Event, Failure, Job, JobMessage, Lease
 
-_VERSION = 1
-_BUSY_S = 15.0
 # How long a write of another process may stay unseen by somebody who waits for events.
 _POLL_S = 0.1
 _EVENT_ID = re.compile(r"\d{1,18}", re.ASCII)
-
-_SCHEMA = (
-    """CREATE TABLE answers (
-        id TEXT PRIMARY KEY, generator TEXT NOT NULL, state TEXT NOT NULL, attempt INTEGER NOT NULL,
-        spent INTEGER NOT NULL, lease_until REAL NOT NULL, returned INTEGER NOT NULL,
-        due_at REAL NOT NULL, expires_at REAL NOT NULL, record TEXT NOT NULL)""",
-    "CREATE INDEX answers_expiry ON answers (expires_at)",
-    "CREATE INDEX answers_due ON answers (due_at) WHERE state IN ('queued', 'running')",
-    """CREATE TABLE jobs (
-        answer_id TEXT PRIMARY KEY REFERENCES answers (id) ON DELETE CASCADE, job TEXT NOT NULL)""",
-    """CREATE TABLE events (
-        id INTEGER PRIMARY KEY AUTOINCREMENT, answer_id TEXT NOT NULL REFERENCES answers (id) ON DELETE CASCADE,
-        kind TEXT NOT NULL, data TEXT NOT NULL)""",
-    "CREATE INDEX events_by_answer ON events (answer_id, id)",
-    f"PRAGMA user_version = {_VERSION}",
-)
-_REMEDIES = {
-    "SQLITE_FULL": "Free space on that disk, then try again.",
-    "SQLITE_IOERR": "Check the disk for space, quota and errors, then try again.",
-    "SQLITE_CORRUPT": "Move the file away: answers kept in it are lost, documents are not.",
-    "SQLITE_NOTADB": "Move the file away: answers kept in it are lost, documents are not.",
-    "SQLITE_READONLY": "Make the file and its folder writable, or change the setting `data_dir`.",
-    "SQLITE_CANTOPEN": "Make the folder writable, or change the setting `data_dir`.",
-    "SQLITE_BUSY": "Another process holds the file for long: end it, or try again.",
-}
 
 
 class SqliteAnswers:
     """`AnswerStore` and `Leases` on one file. Safe to share between threads."""
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
-        self._path = settings.data_dir / "answers.sqlite"
+        self._file = AnswersFile(settings.data_dir / "answers.sqlite")
         self._ttl = settings.answer_ttl
         self._period = settings.lease_seconds
         self._clock = clock
-        self._idle: deque[sqlite3.Connection] = deque()
-        self._open = False
-        # Writers of this process queue up here, which is fairer than SQLite's busy waiting.
-        self._writing = threading.Lock()
-        self._changed = threading.Condition()
-        self._changes = 0
 
     def load(self) -> None:
-        if self._open:
-            return
-        with self._translated("be opened"):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            connection = self._connect()
-            try:
-                _enter_wal(connection)
-                self._prepare(connection)
-            except BaseException:
-                connection.close()
-                raise
-        self._idle.append(connection)
-        self._open = True
-        with self._write("be purged") as writer:
-            self._purge(writer)
+        if self._file.load():
+            with self._file.write("be purged") as writer:
+                self._purge(writer)
 
     def close(self) -> None:
-        self._open = False
-        while self._idle:
-            self._idle.pop().close()
-        self._tell()
+        self._file.close()
 
     def info(self) -> dict[str, Any]:
-        with self._read("tell how it is") as reader:
+        with self._file.read("tell how it is") as reader:
             counts = dict(reader.execute("SELECT state, count(*) FROM answers GROUP BY state").fetchall())
-        size = self._path.stat().st_size if self._path.exists() else 0
-        return {"store": "sqlite", "path": str(self._path), "bytes": size, "answers": counts}
+        return {"store": "sqlite", "path": str(self._file.path), "bytes": self._file.bytes(), "answers": counts}
 
     def create(self, job: Job) -> Answer:
-        with self._write("store a question") as writer:
+        with self._file.write("store a question") as writer:
             now = self._clock()
             self._purge(writer)
             entry = self._entry(writer, job.answer_id)
@@ -116,7 +64,7 @@ class SqliteAnswers:
         return move.entry.answer
 
     def get(self, answer_id: str) -> Answer:
-        with self._read("read an answer") as reader:
+        with self._file.read("read an answer") as reader:
             entry = self._entry(reader, answer_id)
         if entry is None:
             raise moves.unknown(answer_id)
@@ -127,18 +75,15 @@ class SqliteAnswers:
             raise moves.unknown_event(answer_id, after)
         deadline = time.monotonic() + wait_s
         while True:
-            with self._changed:
-                seen = self._changes
+            seen = self._file.changes
             found, final = self._read_events(answer_id, after)
             left = deadline - time.monotonic()
             if found or final or left <= 0:
                 return found
-            with self._changed:
-                if self._changes == seen:
-                    self._changed.wait(min(left, _POLL_S))
+            self._file.wait(seen, min(left, _POLL_S))
 
     def cancel(self, answer_id: str) -> Answer:
-        with self._write("cancel an answer") as writer:
+        with self._file.write("cancel an answer") as writer:
             entry = self._entry(writer, answer_id)
             if entry is None:
                 raise moves.unknown(answer_id)
@@ -149,7 +94,7 @@ class SqliteAnswers:
         return move.entry.answer
 
     def due(self, *, queued: bool) -> list[JobMessage]:
-        with self._write("look for answers without a worker") as writer:
+        with self._file.write("look for answers without a worker") as writer:
             now = self._clock()
             self._purge(writer)
             rows = writer.execute(
@@ -161,7 +106,7 @@ class SqliteAnswers:
         return [JobMessage(answer_id=answer_id, generator=generator) for answer_id, generator in rows]
 
     def lease(self, answer_id: str, owner: str, seconds: float) -> LeaseGrant:
-        with self._write("lease an answer") as writer:
+        with self._file.write("lease an answer") as writer:
             entry = self._entry(writer, answer_id)
             row = writer.execute("SELECT job FROM jobs WHERE answer_id = ?", (answer_id,)).fetchone()
             if entry is None or row is None:
@@ -174,7 +119,7 @@ class SqliteAnswers:
         return moves.granted(move.entry, job, owner)
 
     def renew(self, lease: Lease, seconds: float) -> Lease:
-        with self._write("renew a lease") as writer:
+        with self._file.write("renew a lease") as writer:
             moves.held(self._entry(writer, lease.answer_id), lease)
             now = self._clock()
             writer.execute(
@@ -184,7 +129,7 @@ class SqliteAnswers:
         return lease.model_copy(update={"expires_at": now + seconds})
 
     def emit(self, lease: Lease, text: str) -> None:
-        with self._write("store a piece of an answer") as writer:
+        with self._file.write("store a piece of an answer") as writer:
             now = self._clock()
             fenced = writer.execute(
                 "UPDATE answers SET expires_at = ?"
@@ -197,21 +142,22 @@ class SqliteAnswers:
             self._append(writer, lease.answer_id, "delta", {"text": text, "attempt": lease.attempt})
 
     def finish(self, lease: Lease, result: Draft | Failure, timings_ms: dict[str, float]) -> Answer:
-        with self._write("store an answer") as writer:
+        with self._file.write("store an answer") as writer:
             entry = self._entry(writer, lease.answer_id)
             move = moves.finished(entry, lease, result, timings_ms, self._clock())
             self._save(writer, move)
         return move.entry.answer
 
     def release(self, lease: Lease) -> None:
-        with self._write("give an answer back") as writer:
+        with self._file.write("give an answer back") as writer:
             move = moves.released(self._entry(writer, lease.answer_id), lease)
             self._save(writer, move, due_at=self._clock())
 
     def inspection(self) -> Inspection:
         from citewell.answers.sqlite_inspection import Access, SqliteInspection
 
-        return SqliteInspection(Access(self._read, self._write, self._save), clock=self._clock, period_s=self._period)
+        access = Access(self._file.read, self._file.write, self._save)
+        return SqliteInspection(access, clock=self._clock, period_s=self._period)
 
     def _entry(self, connection: sqlite3.Connection, answer_id: str) -> Entry | None:
         row = connection.execute(
@@ -252,7 +198,7 @@ class SqliteAnswers:
 
     def _read_events(self, answer_id: str, after: str) -> tuple[list[Event], bool]:
         """Events later than `after`, and whether the answer is final, so that no more will come."""
-        with self._read("read events") as reader:
+        with self._file.read("read events") as reader:
             # One statement, so that state and events are of one moment.
             rows = reader.execute(
                 "SELECT a.state, e.id, e.kind, e.data FROM answers a LEFT JOIN events e"
@@ -270,103 +216,3 @@ class SqliteAnswers:
 
     def _purge(self, connection: sqlite3.Connection) -> None:
         connection.execute("DELETE FROM answers WHERE expires_at <= ?", (self._clock(),))
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-        try:
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("PRAGMA foreign_keys = ON")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Create the tables, or check that they are ours; another process may be doing the same."""
-        connection.execute("BEGIN IMMEDIATE")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            for statement in _SCHEMA:
-                connection.execute(statement)
-        connection.execute("COMMIT")
-        if version > _VERSION:
-            raise StoreUnavailable(
-                f"{self._path} has schema {version}; this version of Citewell reads up to {_VERSION}",
-                remedy="Use the newer version of Citewell that wrote it, or another `data_dir`.",
-            )
-
-    @contextmanager
-    def _read(self, what: str) -> Iterator[sqlite3.Connection]:
-        """A connection for one statement; one that failed is closed, all others are kept for the next."""
-        if not self._open:
-            raise StoreUnavailable(f"{self._path} is not open and could not {what}", remedy="Call load() first.")
-        with self._translated(what):
-            connection = self._take() or self._connect()
-            try:
-                yield connection
-            except sqlite3.Error:
-                connection.close()
-                raise
-            except BaseException:
-                self._give_back(connection)
-                raise
-            self._give_back(connection)
-
-    def _take(self) -> sqlite3.Connection | None:
-        try:
-            return self._idle.pop()
-        except IndexError:  # all are in use
-            return None
-
-    def _give_back(self, connection: sqlite3.Connection) -> None:
-        if self._open:
-            self._idle.append(connection)
-        else:
-            connection.close()
-
-    @contextmanager
-    def _write(self, what: str) -> Iterator[sqlite3.Connection]:
-        """One transaction that holds the write lock from its start; rolled back by any exception."""
-        with self._writing, self._read(what) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:  # SQLite itself rolls back on a full disk
-                    connection.execute("ROLLBACK")
-                raise
-        self._tell()
-
-    def _tell(self) -> None:
-        with self._changed:
-            self._changes += 1
-            self._changed.notify_all()
-
-    @contextmanager
-    def _translated(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as cause:
-            name = getattr(cause, "sqlite_errorname", "")
-            # Extended names (SQLITE_IOERR_WRITE) begin with the plain one.
-            known = [remedy for prefix, remedy in _REMEDIES.items() if name.startswith(prefix)]
-            remedy = known[0] if known else "Check the folder that the setting `data_dir` names."
-            raise StoreUnavailable(f"{self._path} could not {what}: {cause}", remedy=remedy) from cause
-
-
-def _enter_wal(connection: sqlite3.Connection) -> None:
-    """Switch to WAL. Two first starts that wait for each other's lock in this statement would wait in vain, so each
-    tries without waiting, again and again.
-    """
-    deadline = time.monotonic() + _BUSY_S
-    connection.execute("PRAGMA busy_timeout = 0")
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            break
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
-    connection.execute(f"PRAGMA busy_timeout = {int(_BUSY_S * 1000)}")
