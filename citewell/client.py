@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -26,7 +27,7 @@ from citewell.errors import (
     UnknownDocument,
     from_json,
 )
-from citewell.records import Answer, Document, Event, Evidence, LedgerEntry, Outcome, Question
+from citewell.records import Answer, Document, Event, Evidence, LedgerEntry, Outcome, Question, Terms
 
 if TYPE_CHECKING:
     from citewell.ingest.sources import Item
@@ -41,7 +42,10 @@ _LOAD_TIMEOUT_S = 600.0
 _SILENCE_S = 35.0
 _LONGEST_POLL_S = 50.0
 _RECONNECTS = 6
+# A request that broke off is sent again under the same idempotency key, this often.
+_RESENDS = 2
 _FIRST_PAUSE_S = 0.2
+_TERMS = Terms()
 
 
 class Client:
@@ -107,14 +111,25 @@ class Client:
         """The passages that fit a question best, with both legs' ranks and scores."""
         return Evidence.model_validate(self._ask("POST", "/v1/search", body=_question_body(question)))
 
-    def submit(self, question: Question, generator: str = "") -> Answer:
-        """The record, `queued` or further; the question is safe once this returns."""
-        body = _question_body(question) | ({"generator": generator} if generator else {})
-        return self.answer(self._ask("POST", "/v1/answers", body=body)["id"])
+    def submit(self, question: Question, generator: str = "", terms: Terms = _TERMS) -> Answer:
+        """The record, `queued` or further; the question is safe once this returns.
 
-    def ask(self, question: Question, generator: str = "", wait_s: float = 60.0) -> Answer:
+        Without an idempotency key of yours it has one of its own, so that a connection that broke costs no second
+        answer. Raises `KeyReused`.
+        """
+        body = _question_body(question) | ({"generator": generator} if generator else {})
+        body |= terms.model_dump(exclude_defaults=True, exclude={"idempotency_key", "caller"})
+        headers = {"Idempotency-Key": terms.idempotency_key or uuid.uuid4().hex}
+        for pause in [_FIRST_PAUSE_S * 2**n for n in range(_RESENDS)]:
+            try:
+                return self.answer(self._ask("POST", "/v1/answers", body=body, headers=headers)["id"])
+            except ServiceUnavailable:
+                time.sleep(pause)
+        return self.answer(self._ask("POST", "/v1/answers", body=body, headers=headers)["id"])
+
+    def ask(self, question: Question, generator: str = "", wait_s: float = 60.0, terms: Terms = _TERMS) -> Answer:
         """`submit`, then wait for the final record, or for the record as it is after `wait_s` seconds."""
-        return self.answer(self.submit(question, generator).id, wait_s)
+        return self.answer(self.submit(question, generator, terms).id, wait_s)
 
     def answer(self, answer_id: str, wait_s: float = 0.0) -> Answer:
         """The record; waits up to `wait_s` seconds for a final state. Raises `UnknownAnswer`."""
@@ -176,12 +191,14 @@ class Client:
 
     # HTTP
 
-    def _ask(self, method: str, path: str, *, body: Any = None, wait_s: float = 0.0) -> dict[str, Any]:
+    def _ask(
+        self, method: str, path: str, *, body: Any = None, wait_s: float = 0.0, headers: dict[str, str] | None = None
+    ) -> dict[str, Any]:
         """The JSON object that the service answers with; an error comes back as the exception it was there."""
         timeout = httpx.Timeout(self._timeout, read=self._timeout + wait_s)
         query = {"wait": f"{wait_s:.3f}"} if wait_s else {}
         with self._translated():
-            response = self._http.request(method, path, json=body, params=query, timeout=timeout)
+            response = self._http.request(method, path, json=body, params=query, timeout=timeout, headers=headers)
         return self._object(response)
 
     def _object(self, response: httpx.Response) -> dict[str, Any]:

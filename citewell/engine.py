@@ -19,9 +19,10 @@ from typing import Any, Literal
 import structlog
 
 from citewell import __version__, parts
+from citewell.answers.moves import known
 from citewell.cite import cite
 from citewell.config import Settings
-from citewell.errors import CitewellError, ConfigError, Unavailable, UnknownDocument, UnknownGenerator
+from citewell.errors import CitewellError, ConfigError, Unavailable, UnknownAnswer, UnknownDocument, UnknownGenerator
 from citewell.evidence import Bounds
 from citewell.fuse import Fusion
 from citewell.ingest.load import Loading, load_sources, opened, preview_sources
@@ -39,6 +40,7 @@ from citewell.records import (
     LedgerEntry,
     Outcome,
     Question,
+    Terms,
 )
 from citewell.retrieve import Plan, Reranking, Retriever
 from citewell.run import Runner, RunResult
@@ -46,6 +48,7 @@ from citewell.run import Runner, RunResult
 Sources = Sequence[Source | str]
 Role = Literal["all", "api", "worker", "ingest"]
 _LOADING = Loading()
+_TERMS = Terms()
 # A running answer may end by itself for this long; then it is queued again for the next process.
 _CLOSE_GRACE_S = 1.0
 
@@ -174,29 +177,47 @@ class Engine:
         question = retriever.check(question)
         return question, *retriever.legs(question, Plan(Fusion(), depth))
 
-    def submit(self, question: Question, generator: str = "") -> Answer:
-        """Retrieve now, answer later: the record is `queued`, and safe once this returns."""
+    def submit(self, question: Question, generator: str = "", terms: Terms = _TERMS) -> Answer:
+        """Retrieve now, answer later: the record is `queued`, and safe once this returns.
+
+        With an idempotency key a request that comes again gets the record of the first, and nothing else happens.
+        Raises `KeyReused`.
+        """
         name = generator or self.settings.generator
         if name not in self.generators:
-            known = ", ".join(sorted(self.generators))
-            raise UnknownGenerator(f"there is no generator `{name}`", remedy=f"Choose one of: {known}.")
+            names = ", ".join(sorted(self.generators))
+            raise UnknownGenerator(f"there is no generator `{name}`", remedy=f"Choose one of: {names}.")
+        answer_id, request = terms.answer_id(), terms.request(question, (generator,))
+        if request and (found := self._known(answer_id, request)):
+            return found
         retriever = self._retriever()
         question = retriever.check(question)
         job = Job(
-            answer_id=uuid.uuid4().hex,
+            answer_id=answer_id,
             evidence=retriever.gather(question),
             question=question,
             generator=name,
             max_attempts=self.settings.max_attempts,
             created_at=time.time(),
+            request=request,
         )
         answer = self.store.create(job)
-        self.queue.submit(JobMessage(answer_id=job.answer_id, generator=name))
+        # Of requests that come at once with one key the first is created; two of the same microsecond would both be
+        # queued, which the lease makes harmless.
+        if answer.created_at == job.created_at:
+            self.queue.submit(JobMessage(answer_id=job.answer_id, generator=name))
         return answer
 
-    def ask(self, question: Question, generator: str = "", wait_s: float = 60.0) -> Answer:
+    def _known(self, answer_id: str, request: str) -> Answer | None:
+        """The answer of an earlier request with the same key, before anything is retrieved for it."""
+        try:
+            return known(self.store.get(answer_id), request)
+        except UnknownAnswer:
+            return None
+
+    def ask(self, question: Question, generator: str = "", wait_s: float = 60.0, terms: Terms = _TERMS) -> Answer:
         """`submit`, then wait for the final record, or for the record as it is after `wait_s` seconds."""
-        return self.answer(self.submit(question, generator).id, wait_s)
+        return self.answer(self.submit(question, generator, terms).id, wait_s)
 
     def answer(self, answer_id: str, wait_s: float = 0.0) -> Answer:
         """The record; waits up to `wait_s` seconds for a final state. Raises `UnknownAnswer`."""

@@ -19,6 +19,7 @@
     │   └── Gone                        410 gone              its source says that a document is no more
     ├── Conflict                        409 conflict
     │   ├── FingerprintMismatch         409 fingerprint_mismatch
+    │   ├── KeyReused                   409 key_reused        an idempotency key came with another request before
     │   ├── DeletesRefused              409 deletes_refused   a sync found gone more than it may delete
     │   └── LeaseLost                   409 lease_lost        another worker holds the answer, or nobody waits for it
     ├── Unavailable                     503 unavailable       a backend is down; trying again can help
@@ -152,6 +153,11 @@ class Conflict(CitewellError):
 
 class FingerprintMismatch(Conflict):
     code = "fingerprint_mismatch"
+
+
+class KeyReused(Conflict):
+    code = "key_reused"
+    default_remedy = "Send another question with an `Idempotency-Key` of its own, or exactly the first request again."
 
 
 class DeletesRefused(Conflict):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 
@@ -15,7 +16,8 @@ from flask import Blueprint, Response, g, jsonify, request, url_for
 
 from citewell.engine import Engine
 from citewell.errors import BadInput, ServiceUnavailable
-from citewell.records import Answer, Event
+from citewell.records import Answer, Event, Terms
+from citewell.service.auth import caller
 from citewell.service.errors import late_error
 from citewell.service.schemas import AnswerBody, read_body
 from citewell.service.state import engine, service
@@ -29,19 +31,36 @@ _SLICE_S = 1.0
 _POLL_AGAIN_S = 1
 # What a browser's EventSource waits before it reconnects.
 _RECONNECT_MS = 1000
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 @blueprint.post("")
 def submit() -> Response:
-    """202 once the question is safe; `Location` is where its answer will be."""
+    """202 once the question is safe; `Location` is where its answer will be.
+
+    With the `Idempotency-Key` of an earlier request its answer is told again, as it is now.
+    """
     body = read_body(AnswerBody)
-    answer = engine().submit(body.to_question(service().settings), body.generator)
+    terms = Terms(idempotency_key=_idempotency_key(), caller=caller())
+    answer = engine().submit(body.to_question(service().settings), body.generator, terms)
     links = {"self": url_for(".read", answer_id=answer.id), "events": url_for(".events", answer_id=answer.id)}
     response = jsonify({"id": answer.id, "state": answer.state.value, "links": links})
     response.status_code = 202
     response.headers["Location"] = links["self"]
     response.headers["Retry-After"] = str(_POLL_AGAIN_S)
     return response
+
+
+def _idempotency_key() -> str:
+    given = request.headers.get("Idempotency-Key")
+    if given is None:
+        return ""
+    if not _KEY.fullmatch(given):
+        raise BadInput(
+            "the header `Idempotency-Key` is no key",
+            remedy="Send 1 to 255 letters, digits or signs of ASCII without spaces, for example a UUID.",
+        )
+    return given
 
 
 @blueprint.get("/<answer_id>")

@@ -6,6 +6,7 @@ host name: a web page whose own name resolves to 127.0.0.1 would otherwise be le
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import ipaddress
 
@@ -32,6 +33,14 @@ def authorized() -> bool:
     # Header values arrive as Latin-1; the time of the comparison must not tell how much of a guess is right.
     same = hmac.compare_digest(given.strip().encode("latin-1", "replace"), wanted.encode())
     return same and scheme.lower() == "bearer"
+
+
+def caller() -> str:
+    """What tells the holders of different keys apart, and does not tell the key; "" when no key is set."""
+    if not service().settings.api_key.get_secret_value():
+        return ""
+    given = request.headers.get("Authorization", "").partition(" ")[2].strip()
+    return hashlib.sha256(f"citewell.caller\0{given}".encode()).hexdigest()
 
 
 def _check() -> None:

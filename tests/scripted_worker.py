@@ -1,7 +1,7 @@
 """A worker process with the scripted generator: `python -m tests.scripted_worker '{"redis_url": ...}'`.
 
-The argument is the settings as JSON, with `drain_s` beside them, and `broken` for a worker without its model. Logs to
-standard error.
+The argument is the settings as JSON, with `drain_s` and the `names` of its generators beside them, and `broken` for
+a worker without its model. Logs to standard error.
 """
 
 import contextlib
@@ -25,12 +25,13 @@ def main() -> int:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     given = json.loads(sys.argv[1])
     drain_s, broken = given.pop("drain_s", 60.0), given.pop("broken", "")
+    names = given.pop("names", ["extractive"])
     settings = load_settings(**given)
     store = RedisAnswers(settings)
     owner = f"{os.getpid()}:{threading.get_ident()}"
-    generators = {"extractive": ScriptedGenerator()}
+    generators = {name: ScriptedGenerator() for name in names}
     runner = Runner(store, generators, quote_nothing, owner=owner, lease_seconds=settings.lease_seconds)
-    queue = CeleryQueue(settings)
+    queue = CeleryQueue(settings, tuple(names))
     with contextlib.ExitStack() as stack:
         stack.callback(store.close)
         stack.callback(queue.close)

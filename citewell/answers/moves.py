@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from citewell.errors import BadInput, LeaseLost, UnknownAnswer
+from citewell.errors import BadInput, KeyReused, LeaseLost, UnknownAnswer
 from citewell.ports import LeaseGrant
 from citewell.records import Answer, AnswerState, Draft, Failure, Job, Lease
 
@@ -50,6 +50,13 @@ def created(job: Job, now: float) -> tuple[Job, Move]:
     """The job, stamped with a time of creation when it has none, and its entry as `queued`."""
     job = job if job.created_at else job.model_copy(update={"created_at": now})
     return job, _state_move(Entry(answer=Answer.queued(job)))
+
+
+def known(answer: Answer, request: str) -> Answer:
+    """The record that an id has already; raises `KeyReused` when another request made it."""
+    if answer.request != request:
+        raise KeyReused(f"this idempotency key came with another request before, which made answer {answer.id}")
+    return answer
 
 
 def leased(entry: Entry, job: Job, seconds: float, now: float) -> Move | LeaseGrant:

@@ -130,7 +130,7 @@ class RedisAnswers:
             fields = {**_fields(move.entry, rev=1), "generator": job.generator}
             arguments = [self._ttl, job.to_json(), move.kind, _json(move.data), *_flat(fields)]
             known = self._create(keys=self._keys(job.answer_id), args=arguments)
-        return Answer.from_json(known) if known else move.entry.answer
+        return moves.known(Answer.from_json(known), job.request) if known else move.entry.answer
 
     def get(self, answer_id: str) -> Answer:
         with translated(self._url, "read an answer"):

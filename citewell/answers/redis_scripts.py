@@ -8,6 +8,7 @@ _EXPIRE = "for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ARGV[1]) end 
 CREATE = (
     "local known = redis.call('HGET', KEYS[1], 'record') "
     "if known then return known end "
+    "redis.call('DEL', KEYS[3]) "
     "redis.call('HSET', KEYS[1], unpack(ARGV, 5)) "
     "redis.call('SET', KEYS[2], ARGV[2]) "
     "redis.call('XADD', KEYS[3], '*', 'kind', ARGV[3], 'data', ARGV[4]) " + _EXPIRE + "return false"

@@ -24,7 +24,10 @@ class AnswerStore(Backend, Protocol):
     """Answers as their askers see them. Times to live run from the last write."""
 
     def create(self, job: Job) -> Answer:
-        """Store the job as `queued`; an id that exists keeps its record, which is returned."""
+        """Store the job as `queued`; an id that exists keeps its record, which is returned.
+
+        Raises `KeyReused` when another request made that id.
+        """
         ...
 
     def get(self, answer_id: str) -> Answer:

@@ -34,6 +34,7 @@ from citewell.records.base import (
 )
 from citewell.records.documents import Document, Fingerprint, LedgerEntry, Outcome, Passage
 from citewell.records.questions import Evidence, Filters, Hit, LegRank, Question, Range
+from citewell.records.terms import Terms
 
 __all__ = [
     "INDEX_SCHEMA",
@@ -66,6 +67,7 @@ __all__ = [
     "Record",
     "Sentence",
     "Similarity",
+    "Terms",
     "VectorIndex",
     "text_hash",
 ]

@@ -77,6 +77,7 @@ class Job(Record):
     generator: str = "extractive"
     max_attempts: int = 3
     created_at: float = 0.0
+    request: str = ""
 
 
 class JobMessage(Record):
@@ -106,7 +107,10 @@ class Failure(Record):
 
 
 class Answer(Record):
-    """The job and its result: one record, one id, from `queued` to a final state."""
+    """The job and its result: one record, one id, from `queued` to a final state.
+
+    `request` is a hash of what an idempotency key was sent with.
+    """
 
     schema_version: int = SCHEMA_VERSION
     id: str
@@ -124,6 +128,7 @@ class Answer(Record):
     started_at: float = 0.0
     finished_at: float = 0.0
     timings_ms: dict[str, float] = Field(default_factory=dict)
+    request: str = ""
 
     @classmethod
     def queued(cls, job: Job) -> Answer:
@@ -136,6 +141,7 @@ class Answer(Record):
             evidence=job.evidence,
             created_at=job.created_at,
             timings_ms=dict(job.evidence.timings_ms),
+            request=job.request,
         )
 
 

@@ -28,8 +28,7 @@ from citewell.ports import Answers
 from citewell.records import Answer, AnswerState, Evidence, Job, JobMessage, Question
 from citewell.run import Runner
 from tests.scripted import ScriptedGenerator, quote_nothing
-
-ROOT = Path(__file__).parents[2]
+from tests.stacks import Workers
 
 
 def ask(store: Answers, text: str, answer_id: str = "a1", **more: Any) -> JobMessage:
@@ -236,36 +235,6 @@ class TestCeleryQueue:
     )
     def test_the_address_in_celerys_spelling(self, given: str, expected: str) -> None:
         assert broker_url(given) == expected
-
-
-class Workers:
-    """Worker processes of one test; all are ended with it."""
-
-    def __init__(self, folder: Path, **settings: Any) -> None:
-        self._folder = folder
-        self._settings = settings
-        self.processes: list[subprocess.Popen[bytes]] = []
-
-    def start(self, **more: Any) -> subprocess.Popen[bytes]:
-        argument = json.dumps(self._settings | more)
-        with (self._folder / f"worker-{len(self.processes)}.log").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tests.scripted_worker", argument],
-                cwd=ROOT,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        self.processes.append(process)
-        return process
-
-    def logs(self) -> str:
-        return "\n".join(path.read_text("utf-8", "replace") for path in sorted(self._folder.glob("worker-*.log")))
-
-    def close(self) -> None:
-        for process in self.processes:
-            if process.poll() is None:
-                process.kill()
-            process.wait(10)
 
 
 class TestWorkers:

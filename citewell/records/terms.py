@@ -1,0 +1,39 @@
+"""How an answer is wanted, beside its question: nothing here changes its text."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+
+from citewell.records.base import Record, text_hash
+from citewell.records.questions import Question
+
+
+class Terms(Record):
+    """What an asker says of the job.
+
+    With an `idempotency_key` the same request gives the same answer as long as that is kept. Keys belong to their
+    `caller`, which tells holders of API keys apart and is no secret itself.
+    """
+
+    idempotency_key: str = ""
+    caller: str = ""
+
+    def answer_id(self, ordinal: int = 0) -> str:
+        """The id that the key stands for, of one request's answer with that ordinal; a new one without a key.
+
+        The id is the key's memory: it lives exactly as long as its answer, and a store creates an id only once.
+        """
+        if not self.idempotency_key:
+            return uuid.uuid4().hex
+        named = "\0".join(("citewell.answer", self.caller, self.idempotency_key, str(ordinal)))
+        return hashlib.sha256(named.encode()).hexdigest()[:32]
+
+    def request(self, question: Question, generators: tuple[str, ...]) -> str:
+        """A hash of all that was asked for, as it was before any setting filled it in; "" without a key."""
+        if not self.idempotency_key:
+            return ""
+        asked = question.model_dump(mode="json", exclude_defaults=True)
+        terms = self.model_dump(mode="json", exclude_defaults=True, exclude={"idempotency_key", "caller"})
+        return text_hash(json.dumps([asked, generators, terms], sort_keys=True))
