@@ -200,12 +200,14 @@ class Engine:
             max_attempts=self.settings.max_attempts,
             created_at=time.time(),
             request=request,
+            expires_in=terms.expires_in,
+            priority=terms.priority,
         )
         answer = self.store.create(job)
         # Of requests that come at once with one key the first is created; two of the same microsecond would both be
         # queued, which the lease makes harmless.
         if answer.created_at == job.created_at:
-            self.queue.submit(JobMessage(answer_id=job.answer_id, generator=name))
+            self.queue.submit(JobMessage(answer_id=job.answer_id, generator=name, priority=job.priority))
         return answer
 
     def _known(self, answer_id: str, request: str) -> Answer | None:

@@ -19,6 +19,7 @@ import structlog
 
 from citewell.config import Settings
 from citewell.errors import CitewellError, QueueUnavailable
+from citewell.priorities import Turns, is_batch, queue_name, queue_names
 from citewell.records import JobMessage
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ class InlineQueue:
         self._due = due
         self._count = threads
         self._poll_s = poll_s
-        self._waiting: deque[JobMessage] = deque()
+        self._waiting: dict[str, deque[JobMessage]] = {"interactive": deque(), "batch": deque()}
+        self._turns = Turns()
         # Ids that wait or run here: the store cannot know that they have a worker coming.
         self._ours: set[str] = set()
         self._changed = threading.Condition()
@@ -73,7 +75,8 @@ class InlineQueue:
         """Let what runs end, for 10 seconds at most; what waits stays queued in the store."""
         with self._changed:
             self._open = False
-            self._waiting.clear()
+            for line in self._waiting.values():
+                line.clear()
             self._ours.clear()
             self._changed.notify_all()
         deadline = time.monotonic() + _CLOSE_S
@@ -95,12 +98,13 @@ class InlineQueue:
                 raise QueueUnavailable("the queue of this process is closed", remedy="Call load() first.")
             if message.answer_id not in self._ours:
                 self._ours.add(message.answer_id)
-                self._waiting.append(message)
+                self._waiting[message.priority].append(message)
                 self._changed.notify_all()  # one alone might be the sweeper
 
     def depth(self, generator: str = "") -> int:
         with self._changed:
-            return sum(not generator or message.generator == generator for message in self._waiting)
+            lines = self._waiting.values()
+            return sum(not generator or message.generator == generator for line in lines for message in line)
 
     def _work(self) -> None:
         while (message := self._next()) is not None:
@@ -116,9 +120,17 @@ class InlineQueue:
         """The next message, or None when it is time to end."""
         with self._changed:
             while self._living():
-                if self._waiting:
-                    return self._waiting.popleft()
+                if (message := self._first()) is not None:
+                    return message
                 self._changed.wait(self._poll_s)
+        return None
+
+    def _first(self) -> JobMessage | None:
+        """The message whose turn it is, taken off its line."""
+        for name in ("batch", "interactive") if self._turns.batch_first() else ("interactive", "batch"):
+            if self._waiting[name]:
+                self._turns.took(batch=name == "batch")
+                return self._waiting[name].popleft()
         return None
 
     def _sweep(self) -> None:
@@ -138,7 +150,8 @@ class InlineQueue:
 
 
 class CeleryQueue:
-    """Celery on Redis, for the served stack: one queue a generator, so that each kind of node takes its own.
+    """Celery on Redis, for the served stack: a queue for each generator and priority, so that each kind of node takes
+    its own.
 
     `generators` are those whose queues `depth` counts; the setting `generator` alone when not given.
     """
@@ -168,7 +181,7 @@ class CeleryQueue:
         return {
             "queue": "celery",
             "depth": self.depth(),
-            "queues": {queue_name(prefix, generator): self.depth(generator) for generator in self._generators},
+            "queues": self._lengths(),
             "workers": self._ask("list workers", lambda client: living_workers(client, prefix)),
         }
 
@@ -181,7 +194,7 @@ class CeleryQueue:
             self._app().send_task(
                 TASK,
                 args=[message.to_dict()],
-                queue=queue_name(self._settings.index_name, message.generator),
+                queue=queue_name(self._settings.index_name, message.generator, message.priority),
                 retry=True,
                 retry_policy={"max_retries": 1, "interval_start": 0.0, "interval_step": 0.2, "interval_max": 0.2},
             )
@@ -196,9 +209,23 @@ class CeleryQueue:
 
     def depth(self, generator: str = "") -> int:
         """Messages that wait in one generator's queue, or in those of all known generators together."""
-        prefix = self._settings.index_name
-        names = [queue_name(prefix, name) for name in ((generator,) if generator else self._generators)]
-        return sum(self._ask("count messages", lambda client: [client.llen(name) for name in names]))
+        names = (generator,) if generator else self._generators
+        return sum(self._counted(queue_names(self._settings.index_name, names)))
+
+    def _lengths(self) -> dict[str, int]:
+        """Messages by queue; of batch queues those that hold any."""
+        names = queue_names(self._settings.index_name, self._generators)
+        counts = dict(zip(names, self._counted(names), strict=True))
+        return {name: count for name, count in counts.items() if count or not is_batch(name)}
+
+    def _counted(self, names: Sequence[str]) -> list[int]:
+        def count(client: redis.Redis) -> list[int]:
+            pipe = client.pipeline(transaction=False)
+            for name in names:
+                pipe.llen(name)
+            return cast(list[int], pipe.execute())
+
+        return cast(list[int], self._ask("count messages", count))
 
     def _app(self) -> Celery:
         with self._guard:
@@ -222,11 +249,6 @@ class CeleryQueue:
             return question(client)
 
 
-def queue_name(prefix: str, generator: str) -> str:
-    """The Celery queue, and so the Redis list, of one generator's messages."""
-    return f"{prefix}.{generator}"
-
-
 def celery_config(settings: Settings) -> dict[str, Any]:
     """What producers and workers must agree on: JSON, no results, and the same names in Redis.
 
@@ -238,6 +260,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "broker_use_ssl": {"ssl_cert_reqs": ssl.CERT_REQUIRED} if settings.redis_url.startswith("rediss:") else None,
         "broker_connection_timeout": _PUBLISH_S,
         "broker_transport_options": {
+            "queue_order_strategy": "citewell.priorities:InteractiveFirst",
             "visibility_timeout": 60,
             "unacked_restore_throttle": 1,
             "unacked_key": f"{prefix}.unacked",

@@ -16,7 +16,7 @@ from flask import Blueprint, Response, g, jsonify, request, url_for
 
 from citewell.engine import Engine
 from citewell.errors import BadInput, ServiceUnavailable
-from citewell.records import Answer, Event, Terms
+from citewell.records import Answer, Event
 from citewell.service.auth import caller
 from citewell.service.errors import late_error
 from citewell.service.schemas import AnswerBody, read_body
@@ -41,7 +41,7 @@ def submit() -> Response:
     With the `Idempotency-Key` of an earlier request its answer is told again, as it is now.
     """
     body = read_body(AnswerBody)
-    terms = Terms(idempotency_key=_idempotency_key(), caller=caller())
+    terms = body.to_terms(_idempotency_key(), caller())
     answer = engine().submit(body.to_question(service().settings), body.generator, terms)
     links = {"self": url_for(".read", answer_id=answer.id), "events": url_for(".events", answer_id=answer.id)}
     response = jsonify({"id": answer.id, "state": answer.state.value, "links": links})

@@ -10,11 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from citewell.config import Settings
 from citewell.errors import BadInput, UnsupportedMedia
 from citewell.index.filters import parse_filters
-from citewell.records import Mode, Question
+from citewell.records import Mode, Priority, Question, Terms
 from citewell.service.state import service
 
 # Bodies that hold one question: room for the longest with every character escaped, and for many filters.
 QUESTION_BODY_BYTES = 2_000_000
+MAX_EXPIRES_S = 7 * 86_400
 
 
 class SearchBody(BaseModel):
@@ -43,6 +44,13 @@ class AnswerBody(SearchBody):
     """`POST /v1/answers`. An empty `generator` means the service's own choice."""
 
     generator: str = Field("", max_length=100)
+    expires_in: float | None = Field(None, gt=0, le=MAX_EXPIRES_S)
+    priority: Priority = "interactive"
+
+    def to_terms(self, idempotency_key: str, caller: str) -> Terms:
+        return Terms(
+            idempotency_key=idempotency_key, caller=caller, expires_in=self.expires_in or 0.0, priority=self.priority
+        )
 
 
 Body = TypeVar("Body", bound=BaseModel)

@@ -25,8 +25,9 @@ from celery.worker import state as worker_state
 from citewell import __version__
 from citewell.config import Settings, load_settings
 from citewell.errors import CitewellError
-from citewell.jobs import celery_config, queue_name
+from citewell.jobs import celery_config
 from citewell.ports import JobQueue
+from citewell.priorities import queue_names
 from citewell.records import JobMessage
 from citewell.run import Runner
 from citewell.workers.sweeper import Periodic, Pulse, sweep
@@ -100,7 +101,7 @@ class _Worker:
         self._sweeper = Periodic("sweeper", self._sweep, settings.lease_seconds / 2)
         self._app = make_app(settings)
         register(self._app, crew.runner.run)
-        self._queues = [queue_name(settings.index_name, generator) for generator in own]
+        self._queues = queue_names(settings.index_name, own)
 
     def run(self) -> int:
         with _connected(

@@ -2,7 +2,7 @@
 
     queued ── lease ──> running ── finish ──> done | failed
       ^                    │ └──── cancel ──> cancelled        (from queued as well)
-      └───── release ──────┘
+      └───── release ──────┘ └──── expire ──> expired          (from queued as well)
     running, lease run out ── lease ──> running, next attempt, or failed when the attempts are used up
 
 Both stores ask these functions what a move makes of an entry, and then write the result only if the entry is still
@@ -49,7 +49,10 @@ class Move:
 def created(job: Job, now: float) -> tuple[Job, Move]:
     """The job, stamped with a time of creation when it has none, and its entry as `queued`."""
     job = job if job.created_at else job.model_copy(update={"created_at": now})
-    return job, _state_move(Entry(answer=Answer.queued(job)))
+    answer = Answer.queued(job)
+    if job.expires_in:
+        answer = answer.model_copy(update={"expires_at": now + job.expires_in})
+    return job, _state_move(Entry(answer=answer))
 
 
 def known(answer: Answer, request: str) -> Answer:
@@ -62,11 +65,13 @@ def known(answer: Answer, request: str) -> Answer:
 def leased(entry: Entry, job: Job, seconds: float, now: float) -> Move | LeaseGrant:
     """What a worker's request for a lease comes to: a move, or the grant that refuses it.
 
-    A move into a final state means that the attempts are used up.
+    A move into a final state means that the attempts are used up, or that nobody waits for it any more.
     """
     answer = entry.answer
     if answer.state.final:
         return LeaseGrant("final")
+    if move := expired(entry, now):
+        return move
     if answer.state is AnswerState.RUNNING:
         if entry.lease_until > now:
             return LeaseGrant("busy", retry_after_s=entry.lease_until - now)
@@ -138,6 +143,16 @@ def cancelled(entry: Entry, now: float) -> Move | None:
     return None if entry.answer.state.final else _final_move(entry, now, state=AnswerState.CANCELLED)
 
 
+def overdue(answer: Answer, now: float) -> bool:
+    """Whether nobody waits for it any more, and it is not final."""
+    return not answer.state.final and 0 < answer.expires_at <= now
+
+
+def expired(entry: Entry, now: float) -> Move | None:
+    """`queued` or `running` to `expired` once nobody waits for it any more; else None."""
+    return _final_move(entry, now, state=AnswerState.EXPIRED) if overdue(entry.answer, now) else None
+
+
 def released(entry: Entry | None, lease: Lease) -> Move:
     """`running` back to `queued`, with this attempt not counted; raises `LeaseLost`."""
     entry = held(entry, lease)
@@ -146,10 +161,13 @@ def released(entry: Entry | None, lease: Lease) -> Move:
 
 
 def requeued(entry: Entry, job: Job, now: float) -> Move | None:
-    """`running` without a living lease back to `queued`, or `failed` when the attempts are used up; else None.
+    """`running` without a living lease back to `queued`, or `failed` when the attempts are used up; else None. What
+    nobody waits for any more is `expired`.
 
     The next worker that leases it does the same; this is for an answer that no worker would come to.
     """
+    if move := expired(entry, now):
+        return move
     if entry.answer.state is not AnswerState.RUNNING or entry.lease_until > now:
         return None
     if entry.spent >= job.max_attempts:

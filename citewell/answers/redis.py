@@ -6,15 +6,17 @@ Keys of one answer, in one slot of a cluster, so that each move is one atomic sc
     PREFIX:job:{ID}      the job, which only workers read
     PREFIX:events:{ID}   stream of events
 
-Two sorted sets, `PREFIX:due:queued` and `PREFIX:due:running`, hold ids by the time at which somebody should look
-whether they still have a worker. They are hints: `due` believes the answer itself, so they need not move in the same
-script, only never be missing an answer; each is added to before the move that calls for it.
+Sorted sets hold ids by the time at which somebody should look at them: `PREFIX:due:queued` and `PREFIX:due:running`
+whether they still have a worker, `PREFIX:due:expiry` whether anybody waits for them. They are hints: `due` believes the
+answer itself, so they need not move in the same script, only never be missing an answer; each is added to before the
+move that calls for it.
 
 Every key has a time to live of `answer_ttl` seconds from its last write.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -31,7 +33,7 @@ from citewell.answers import moves
 from citewell.answers import redis_scripts as scripts
 from citewell.answers.moves import Entry, Move
 from citewell.config import Settings
-from citewell.errors import StoreUnavailable, Unavailable
+from citewell.errors import StoreUnavailable, Unavailable, UnknownAnswer
 from citewell.ports import Inspection, LeaseGrant
 from citewell.records import Answer, Draft, Event, Failure, Job, JobMessage, Lease
 
@@ -40,6 +42,7 @@ _TIMEOUT_S = 5.0
 _BLOCK_S = 2.0
 _CLOCK_S = 60.0
 _PAGE = 512
+_OPEN = ("queued", "running")
 _EVENT_ID = re.compile(r"\d{1,19}-\d{1,19}", re.ASCII)
 
 
@@ -127,7 +130,9 @@ class RedisAnswers:
             now = self._clock()
             job, move = moves.created(job, now)
             self._watch("queued", job.answer_id, now + self._period)
-            fields = {**_fields(move.entry, rev=1), "generator": job.generator}
+            if job.expires_in:
+                self._watch("expiry", job.answer_id, move.entry.answer.expires_at)
+            fields = {**_fields(move.entry, rev=1), "generator": job.generator, "priority": job.priority}
             arguments = [self._ttl, job.to_json(), move.kind, _json(move.data), *_flat(fields)]
             known = self._create(keys=self._keys(job.answer_id), args=arguments)
         return moves.known(Answer.from_json(known), job.request) if known else move.entry.answer
@@ -135,9 +140,10 @@ class RedisAnswers:
     def get(self, answer_id: str) -> Answer:
         with translated(self._url, "read an answer"):
             record = cast("str | None", self._redis.hget(self._keys(answer_id)[0], "record"))
-        if record is None:
-            raise moves.unknown(answer_id)
-        return Answer.from_json(record)
+            if record is None:
+                raise moves.unknown(answer_id)
+            answer = Answer.from_json(record)
+            return self._expire(answer_id) if moves.overdue(answer, self._clock()) else answer
 
     def events(self, answer_id: str, after: str = "", wait_s: float = 0.0) -> list[Event]:
         if after and not _EVENT_ID.fullmatch(after):
@@ -156,17 +162,20 @@ class RedisAnswers:
         """Events later than `after`, and whether the answer is final, so that no more will come."""
         answer, _, stream = self._keys(answer_id)
         pipe = self._redis.pipeline(transaction=True)
-        pipe.hget(answer, "state")
+        pipe.hmget(answer, ["state", "expires_at"])
         pipe.xrange(stream, min=after or "-")
-        state, rows = pipe.execute()
+        (state, expires_at), rows = pipe.execute()
         if state is None:
             raise moves.unknown(answer_id)
+        if state in _OPEN and 0 < float(expires_at or 0) <= self._clock():
+            self._expire(answer_id)
+            return self._read_events(answer_id, after)
         if after:
             if not rows or rows[0][0] != after:
                 raise moves.unknown_event(answer_id, after)
             rows = rows[1:]
         found = [Event(id=key, kind=row["kind"], data=json.loads(row["data"])) for key, row in rows]
-        return found, state not in ("queued", "running")
+        return found, state not in _OPEN
 
     def cancel(self, answer_id: str) -> Answer:
         with translated(self._url, "cancel an answer"):
@@ -182,6 +191,7 @@ class RedisAnswers:
 
     def due(self, *, queued: bool) -> list[JobMessage]:
         with translated(self._url, "look for answers without a worker"):
+            self._expire_due()
             found = self._due_in("running")
             if queued:
                 found += self._due_in("queued")
@@ -263,7 +273,7 @@ class RedisAnswers:
         if not self._move(keys=self._keys(answer_id), args=arguments):
             return False
         if move.entry.answer.state.final:
-            for which in ("queued", "running"):
+            for which in ("queued", "running", "expiry"):
                 self._redis.zrem(self._due_key(which), answer_id)
         return True
 
@@ -273,6 +283,25 @@ class RedisAnswers:
         moves.held(entry, lease)
         raise moves.lost(lease, "it was moved at the same moment")
 
+    def _expire(self, answer_id: str) -> Answer:
+        """Move an answer that nobody waits for any more; returns its record either way."""
+        while True:
+            entry, _, rev = self._read(answer_id)
+            if entry is None:
+                raise moves.unknown(answer_id)
+            move = moves.expired(entry, self._clock())
+            if move is None:
+                return entry.answer
+            if self._write(answer_id, move, rev):
+                return move.entry.answer
+
+    def _expire_due(self) -> None:
+        key = self._due_key("expiry")
+        for answer_id in cast(list[str], self._redis.zrange(key, "-inf", repr(self._clock()), byscore=True)):
+            with contextlib.suppress(UnknownAnswer):
+                self._expire(answer_id)
+            self._redis.zrem(key, answer_id)
+
     def _due_in(self, which: Literal["queued", "running"]) -> list[JobMessage]:
         """What one sorted set's due ids come to, page by page; also puts the set right where it was wrong."""
         key, now, found = self._due_key(which), self._clock(), []
@@ -281,10 +310,10 @@ class RedisAnswers:
             page = ids[start : start + _PAGE]
             pipe = self._redis.pipeline(transaction=False)
             for answer_id in page:
-                pipe.hmget(self._keys(answer_id)[0], ["state", "lease_until", "returned", "generator"])
+                pipe.hmget(self._keys(answer_id)[0], ["state", "lease_until", "returned", "generator", "priority"])
             rows = dict(zip(page, pipe.execute(), strict=True))
             wanting = []
-            for answer_id, (state, lease_until, returned, _) in rows.items():
+            for answer_id, (state, lease_until, returned, *_) in rows.items():
                 if state == "running" and float(lease_until) > now:
                     self._redis.zadd(key, {answer_id: float(lease_until)}, xx=True)
                 elif state == "running" or (state == "queued" and (which == "queued" or returned == "1")):
@@ -292,10 +321,12 @@ class RedisAnswers:
                 elif state != "queued":
                     self._redis.zrem(key, answer_id)
             mine = self._claim(keys=[key], args=[self._ttl, repr(now), repr(now + self._period), *wanting])
-            found += [JobMessage(answer_id=answer_id, generator=rows[answer_id][3]) for answer_id in mine]
+            for answer_id in mine:
+                generator, priority = rows[answer_id][3:]
+                found.append(JobMessage(answer_id=answer_id, generator=generator, priority=priority or "interactive"))
         return found
 
-    def _watch(self, which: Literal["queued", "running"], answer_id: str, at: float) -> None:
+    def _watch(self, which: Literal["queued", "running", "expiry"], answer_id: str, at: float) -> None:
         key = self._due_key(which)
         pipe = self._redis.pipeline(transaction=True)
         pipe.zadd(key, {answer_id: at})
@@ -332,6 +363,7 @@ def _fields(entry: Entry, *, rev: int) -> dict[str, str | int]:
         "spent": entry.spent,
         "lease_until": repr(entry.lease_until),
         "returned": int(entry.returned),
+        "expires_at": repr(entry.answer.expires_at),
         "record": entry.answer.to_json(),
     }
 

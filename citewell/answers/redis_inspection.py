@@ -54,7 +54,7 @@ class RedisInspection:
     def findings(self) -> Iterator[Finding]:
         for page in self._pages(f"{self._prefix}:*"):
             yield from self._settled(page, self._judged_keys)
-        for which in ("queued", "running"):
+        for which in ("queued", "running", "expiry"):
             yield from self._hints(f"{self._prefix}:due:{which}")
         for page in self._pages(f"{self._prefix}.*", kind="LIST"):
             for queue in page:

@@ -56,8 +56,11 @@ class SqliteAnswers:
             if entry is not None:
                 return moves.known(entry.answer, job.request)
             job, move = moves.created(job, now)
+            deadline = move.entry.answer.expires_at
             writer.execute(
-                "INSERT INTO answers VALUES (?, ?, '', 0, 0, 0, 0, 0, ?, '')", (job.answer_id, job.generator, now)
+                "INSERT INTO answers (id, generator, priority, created_at, deadline, state, attempt, spent,"
+                " lease_until, returned, due_at, expires_at, record) VALUES (?, ?, ?, ?, ?, '', 0, 0, 0, 0, 0, 0, '')",
+                (job.answer_id, job.generator, job.priority, now, deadline),
             )
             writer.execute("INSERT INTO jobs VALUES (?, ?)", (job.answer_id, job.to_json()))
             self._save(writer, move, due_at=now + self._period)
@@ -68,7 +71,7 @@ class SqliteAnswers:
             entry = self._entry(reader, answer_id)
         if entry is None:
             raise moves.unknown(answer_id)
-        return entry.answer
+        return self._expire(answer_id) if moves.overdue(entry.answer, self._clock()) else entry.answer
 
     def events(self, answer_id: str, after: str = "", wait_s: float = 0.0) -> list[Event]:
         if after and not _EVENT_ID.fullmatch(after):
@@ -97,13 +100,17 @@ class SqliteAnswers:
         with self._file.write("look for answers without a worker") as writer:
             now = self._clock()
             self._purge(writer)
+            for (answer_id,) in writer.execute(
+                "SELECT id FROM answers WHERE deadline > 0 AND deadline <= ? AND state IN ('queued', 'running')", (now,)
+            ).fetchall():
+                self._save_expired(writer, answer_id)
             rows = writer.execute(
                 "UPDATE answers SET due_at = :next WHERE due_at <= :now AND state IN ('queued', 'running') AND ("
                 " (state = 'running' AND lease_until <= :now) OR (state = 'queued' AND (returned OR :queued))"
-                ") RETURNING id, generator",
+                ") RETURNING id, generator, priority",
                 {"next": now + self._period, "now": now, "queued": queued},
             ).fetchall()
-        return [JobMessage(answer_id=answer_id, generator=generator) for answer_id, generator in rows]
+        return [JobMessage(answer_id=key, generator=generator, priority=priority) for key, generator, priority in rows]
 
     def lease(self, answer_id: str, owner: str, seconds: float) -> LeaseGrant:
         with self._file.write("lease an answer") as writer:
@@ -159,6 +166,22 @@ class SqliteAnswers:
         access = Access(self._file.read, self._file.write, self._save)
         return SqliteInspection(access, clock=self._clock, period_s=self._period)
 
+    def _expire(self, answer_id: str) -> Answer:
+        """Move an answer that nobody waits for any more; returns its record either way."""
+        with self._file.write("drop an answer that nobody waits for") as writer:
+            entry = self._save_expired(writer, answer_id)
+        if entry is None:
+            raise moves.unknown(answer_id)
+        return entry.answer
+
+    def _save_expired(self, writer: sqlite3.Connection, answer_id: str) -> Entry | None:
+        entry = self._entry(writer, answer_id)
+        move = moves.expired(entry, self._clock()) if entry else None
+        if move is None:
+            return entry
+        self._save(writer, move)
+        return move.entry
+
     def _entry(self, connection: sqlite3.Connection, answer_id: str) -> Entry | None:
         row = connection.execute(
             "SELECT record, spent, lease_until, returned FROM answers WHERE id = ? AND expires_at > ?",
@@ -201,18 +224,21 @@ class SqliteAnswers:
         with self._file.read("read events") as reader:
             # One statement, so that state and events are of one moment.
             rows = reader.execute(
-                "SELECT a.state, e.id, e.kind, e.data FROM answers a LEFT JOIN events e"
+                "SELECT a.state, a.deadline, e.id, e.kind, e.data FROM answers a LEFT JOIN events e"
                 " ON e.answer_id = a.id AND e.id >= ? WHERE a.id = ? AND a.expires_at > ? ORDER BY e.id",
                 (int(after or 0), answer_id, self._clock()),
             ).fetchall()
         if not rows:
             raise moves.unknown(answer_id)
-        final = AnswerState(rows[0][0]).final
+        final, deadline = AnswerState(rows[0][0]).final, rows[0][1]
+        if not final and 0 < deadline <= self._clock():
+            self._expire(answer_id)
+            return self._read_events(answer_id, after)
         if after:
-            if rows[0][1] != int(after):
+            if rows[0][2] != int(after):
                 raise moves.unknown_event(answer_id, after)
             rows = rows[1:]
-        return [Event(id=str(key), kind=kind, data=json.loads(data)) for _, key, kind, data in rows], final
+        return [Event(id=str(key), kind=kind, data=json.loads(data)) for *_, key, kind, data in rows], final
 
     def _purge(self, connection: sqlite3.Connection) -> None:
         connection.execute("DELETE FROM answers WHERE expires_at <= ?", (self._clock(),))

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from citewell.errors import StoreUnavailable
 
-_VERSION = 1
 _BUSY_S = 15.0
 _SCHEMA = (
     """CREATE TABLE answers (
@@ -27,8 +26,17 @@ _SCHEMA = (
         id INTEGER PRIMARY KEY AUTOINCREMENT, answer_id TEXT NOT NULL REFERENCES answers (id) ON DELETE CASCADE,
         kind TEXT NOT NULL, data TEXT NOT NULL)""",
     "CREATE INDEX events_by_answer ON events (answer_id, id)",
-    f"PRAGMA user_version = {_VERSION}",
 )
+# What brings a file of version n + 1 to the next; a new file goes the same way.
+_UPGRADES = (
+    (
+        "ALTER TABLE answers ADD COLUMN priority TEXT NOT NULL DEFAULT 'interactive'",
+        "ALTER TABLE answers ADD COLUMN created_at REAL NOT NULL DEFAULT 0",
+        "ALTER TABLE answers ADD COLUMN deadline REAL NOT NULL DEFAULT 0",
+        "CREATE INDEX answers_deadline ON answers (deadline) WHERE state IN ('queued', 'running') AND deadline > 0",
+    ),
+)
+_VERSION = 1 + len(_UPGRADES)
 _REMEDIES = {
     "SQLITE_FULL": "Free space on that disk, then try again.",
     "SQLITE_IOERR": "Check the disk for space, quota and errors, then try again.",
@@ -107,6 +115,11 @@ class AnswersFile:
         if version == 0:
             for statement in _SCHEMA:
                 connection.execute(statement)
+        for upgrade in _UPGRADES[max(0, version - 1) :]:
+            for statement in upgrade:
+                connection.execute(statement)
+        if version < _VERSION:
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
         connection.execute("COMMIT")
         if version > _VERSION:
             raise StoreUnavailable(

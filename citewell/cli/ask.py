@@ -36,6 +36,11 @@ def ask(
     generator: Annotated[
         str, typer.Option("--generator", metavar="NAME", help="Who writes. [default: the setting generator]")
     ] = "",
+    expires_in: Annotated[
+        float,
+        typer.Option("--expires-in", min=0, metavar="SECONDS", help="Drop the question after this time; 0 never."),
+    ] = 0.0,
+    batch: Annotated[bool, typer.Option("--batch", help="Let interactive questions go first.")] = False,
     wait: Annotated[
         float, typer.Option("--wait", min=0, metavar="SECONDS", help="Wait this long for the answer.")
     ] = 120.0,
@@ -58,10 +63,13 @@ def ask(
     citewell ask 'Who pays for the return label?' --no-wait
     ```
     """
+    from citewell.records import Terms
+
+    terms = Terms(expires_in=expires_in, priority="batch" if batch else "interactive")
     asked = question_of(question, k, mode, filters, lang)
     with connection(url, key, "api") as engine:
         with waiting("searching"):
-            found = engine.submit(asked, generator)
+            found = engine.submit(asked, generator, terms)
         if no_wait:
             _refuse(engine, found)
             _hand_over(found, as_json)

@@ -47,7 +47,7 @@ class AnswerStore(Backend, Protocol):
 
         These are `running` under a lease that has run out, given back by `release` and, with `queued`, those `queued`
         for longer than a lease without being leased. Each is reported once a lease period, so that two sweepers do not
-        double the work.
+        double the work. What nobody waits for any more is moved to `expired` here, and before it is read or leased.
         """
         ...
 

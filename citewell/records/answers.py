@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from citewell.records.base import SCHEMA_VERSION, Record
+from citewell.records.base import SCHEMA_VERSION, Priority, Record
 from citewell.records.questions import Evidence, Question
 
 
@@ -78,6 +78,8 @@ class Job(Record):
     max_attempts: int = 3
     created_at: float = 0.0
     request: str = ""
+    expires_in: float = 0.0
+    priority: Priority = "interactive"
 
 
 class JobMessage(Record):
@@ -86,6 +88,7 @@ class JobMessage(Record):
     schema_version: int = SCHEMA_VERSION
     answer_id: str
     generator: str = "extractive"
+    priority: Priority = "interactive"
 
 
 class Lease(Record):
@@ -109,7 +112,8 @@ class Failure(Record):
 class Answer(Record):
     """The job and its result: one record, one id, from `queued` to a final state.
 
-    `request` is a hash of what an idempotency key was sent with.
+    `request` is a hash of what an idempotency key was sent with; from `expires_at` on, unless that is 0, nobody waits
+    for the answer any more.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -129,6 +133,8 @@ class Answer(Record):
     finished_at: float = 0.0
     timings_ms: dict[str, float] = Field(default_factory=dict)
     request: str = ""
+    expires_at: float = 0.0
+    priority: Priority = "interactive"
 
     @classmethod
     def queued(cls, job: Job) -> Answer:
@@ -142,6 +148,7 @@ class Answer(Record):
             created_at=job.created_at,
             timings_ms=dict(job.evidence.timings_ms),
             request=job.request,
+            priority=job.priority,
         )
 
 

@@ -16,6 +16,7 @@ Leg = Literal["bm25", "dense"]
 FilterValue = str | int | float | bool
 FusionMethod = Literal["minmax", "rrf", "bm25", "dense"]
 Similarity = Literal["cosine", "dot"]
+Priority = Literal["interactive", "batch"]
 VectorIndex = Literal["int8_hnsw", "bbq_hnsw", "flat"]
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import uuid
 
-from citewell.records.base import Record, text_hash
+from citewell.records.base import Priority, Record, text_hash
 from citewell.records.questions import Question
 
 
@@ -14,11 +14,14 @@ class Terms(Record):
     """What an asker says of the job.
 
     With an `idempotency_key` the same request gives the same answer as long as that is kept. Keys belong to their
-    `caller`, which tells holders of API keys apart and is no secret itself.
+    `caller`, which tells holders of API keys apart and is no secret itself. After `expires_in` seconds nobody waits for
+    the answer any more (0: somebody always does). `batch` questions let `interactive` ones go first.
     """
 
     idempotency_key: str = ""
     caller: str = ""
+    expires_in: float = 0.0
+    priority: Priority = "interactive"
 
     def answer_id(self, ordinal: int = 0) -> str:
         """The id that the key stands for, of one request's answer with that ordinal; a new one without a key.

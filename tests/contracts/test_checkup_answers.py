@@ -19,8 +19,9 @@ from citewell.answers.sqlite import SqliteAnswers
 from citewell.checkup import Result
 from citewell.config import Settings, load_settings
 from citewell.errors import UnknownAnswer
-from citewell.jobs import CeleryQueue, queue_name
+from citewell.jobs import CeleryQueue
 from citewell.ports import Answers
+from citewell.priorities import queue_name
 from citewell.records import AnswerState, Draft, Evidence, Job, JobMessage, Lease, Question
 
 Store = SqliteAnswers | RedisAnswers

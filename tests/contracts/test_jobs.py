@@ -23,8 +23,9 @@ from citewell.answers.redis import RedisAnswers
 from citewell.answers.sqlite import SqliteAnswers
 from citewell.config import Settings, load_settings
 from citewell.errors import QueueUnavailable, StoreUnavailable
-from citewell.jobs import TASK, CeleryQueue, InlineQueue, broker_url, queue_name
+from citewell.jobs import TASK, CeleryQueue, InlineQueue, broker_url
 from citewell.ports import Answers
+from citewell.priorities import queue_name
 from citewell.records import Answer, AnswerState, Evidence, Job, JobMessage, Question
 from citewell.run import Runner
 from tests.scripted import ScriptedGenerator, quote_nothing
