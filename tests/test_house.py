@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -159,3 +160,10 @@ def test_importing_the_package_is_light() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert result.stdout.strip() == "[]"
+
+
+def test_every_package_is_installed() -> None:
+    """The list in pyproject.toml is written by hand; an installation without a folder would fail at its import."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["packages"]
+    there = {module_name(file) for file in FILES if file.name == "__init__.py"}
+    assert there <= set(listed), f"pyproject.toml does not list {there - set(listed)}"
