@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from citewell.index.elastic_errors import from_answer, translated
 from citewell.index.elastic_layout import Layout
-from citewell.index.elastic_writes import Bulk, Item, Token, spelled, stored_id
+from citewell.index.elastic_writes import Bulk, Item, Patience, Token, passing, spelled, stored_id
+from citewell.index.writes import Later
 from citewell.ports import DocumentWrite, Vectors
 from citewell.records import LedgerEntry, Passage
 
@@ -65,14 +66,28 @@ def entries(target: Target, doc_ids: Sequence[str], *, with_document: bool = Fal
     size, hidden = (_DOCUMENTS_AT_ONCE, None) if with_document else (_AT_ONCE, ["document"])
     for start in range(0, len(doc_ids), size):
         ids = [stored_id(doc_id) for doc_id in doc_ids[start : start + size]]
-        with translated(target.address):
-            answer = target.client.mget(index=target.layout.documents, ids=ids, source_excludes=hidden)
+        # A load waits for a busy server; who asks for a document itself does not.
+        patience = Patience(0.0 if with_document else time.monotonic() + target.busy_s)
+        answer = _asked(target, ids, hidden, patience)
         for doc in answer["docs"]:
             if "error" in doc:
                 raise from_answer(target.address, 404, doc["error"])
             if doc["found"]:
                 token = Token(doc["_seq_no"], doc["_primary_term"])
                 yield Held(LedgerEntry.model_validate(doc["_source"]), token)
+
+
+def _asked(target: Target, ids: Sequence[str], hidden: list[str] | None, patience: Patience) -> Any:
+    """The server's answer to the request for these entries, asked for again while that can help."""
+    from elastic_transport import ApiError, TransportError
+
+    while True:
+        with translated(target.address):
+            try:
+                return target.client.mget(index=target.layout.documents, ids=ids, source_excludes=hidden)
+            except (ApiError, TransportError) as error:
+                if not passing(error) or not patience.lasts():
+                    raise
 
 
 def put(target: Target, writes: Sequence[DocumentWrite], source: Source) -> dict[str, str]:
@@ -202,7 +217,7 @@ def _until_won(
         lost = set(attempt(ids, errors))
         ids = [doc_id for doc_id in ids if doc_id in lost]
         if ids and time.monotonic() + pause > deadline:
-            return errors | dict.fromkeys(ids, f"other loads kept writing it for {busy_s:.0f} s")
+            return errors | dict.fromkeys(ids, Later(f"other loads kept writing it for {busy_s:.0f} s"))
         if ids:
             time.sleep(pause * random.uniform(0.2, 1.0))  # noqa: S311 - parts two writers, guards nothing
             pause = min(2 * pause, _LONGEST_PAUSE_S)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from citewell.index.elastic_errors import explain, from_answer, translated
+from citewell.index.elastic_errors import explain, from_answer, translated, transport_reason
+from citewell.index.writes import Later
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -30,6 +31,35 @@ _BUSY = (429, 503)
 _CONFLICT = "version_conflict_engine_exception"
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 10.0
+
+
+def passing(error: Exception) -> str:
+    """Why a request may succeed a little later: a busy server, a connection that broke; "" for what stays as it is."""
+    from elastic_transport import ApiError, ConnectionError, ConnectionTimeout
+
+    if isinstance(error, ConnectionError | ConnectionTimeout):
+        return transport_reason(error)
+    if not isinstance(error, ApiError) or error.meta.status not in _BUSY:
+        return ""
+    # A full disk blocks the index with 429, for long; a node that has just started says 503 for a moment.
+    blocked = error.meta.status == 429 and "cluster_block" in str(error.body)
+    return "" if blocked else f"status {error.meta.status}"
+
+
+class Patience:
+    """Pauses between attempts, ever longer and spread by chance, until a moment of `time.monotonic`."""
+
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+        self._pause = _FIRST_PAUSE_S
+
+    def lasts(self) -> bool:
+        """Pause before another attempt; False at once when no time is left for one."""
+        if time.monotonic() + self._pause > self._deadline:
+            return False
+        time.sleep(self._pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, guards nothing
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE_S)
+        return True
 
 
 def stored_id(name: str) -> str:
@@ -108,8 +138,8 @@ class Bulk:
     """
 
     def __init__(self, client: Elasticsearch, address: str, budget_s: float) -> None:
-        # Items are idempotent, so one that timed out may be sent again.
-        self._client = client.options(retry_on_timeout=True, max_retries=1, retry_on_status=())
+        # Items are idempotent, so what broke off is sent again: by us, with pauses.
+        self._client = client.options(retry_on_timeout=False, max_retries=0, retry_on_status=())
         self._address = address
         self._budget_s = budget_s
         self.conflicts: set[str] = set()
@@ -118,36 +148,32 @@ class Bulk:
     def send(self, items: Iterable[Item]) -> dict[str, str]:
         """Reasons by document id, for documents of which an item failed.
 
-        Raises `IndexUnavailable` when the server cannot be reached, is full or has lost the index.
+        Raises `IndexUnavailable` when the server is full or has lost the index.
         """
         errors: dict[str, str] = {}
         deadline = time.monotonic() + self._budget_s
         for chunk in _chunks(items):
-            pending, pause = chunk, _FIRST_PAUSE_S
+            pending, patience = chunk, Patience(deadline)
             while pending:
                 pending, failed, busy = self._once(pending)
                 errors |= failed
-                if pending and time.monotonic() + pause > deadline:
-                    errors |= {item.doc_id: f"the server stayed busy: {busy}" for item in pending}
+                if pending and not patience.lasts():
+                    errors |= {item.doc_id: Later(f"the server stayed busy: {busy}") for item in pending}
                     break
-                if pending:
-                    time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, guards nothing
-                    pause = min(2 * pause, _LONGEST_PAUSE_S)
         return errors
 
     def _once(self, items: list[Item]) -> tuple[list[Item], dict[str, str], str]:
         """Send once: the items that the server was too busy for, reasons by document, why it was busy."""
-        from elastic_transport import ApiError
+        from elastic_transport import ApiError, TransportError
 
         lines: list[Any] = [line for item in items for line in item.lines()]
         with translated(self._address):
             try:
                 answer = self._client.bulk(operations=lines)
-            except ApiError as error:
-                status = error.meta.status
-                if status in _BUSY and "cluster_block" not in str(error.body):
-                    return items, {}, f"status {status}"
-                if status == 413:
+            except (ApiError, TransportError) as error:
+                if reason := passing(error):
+                    return items, {}, reason
+                if isinstance(error, ApiError) and error.meta.status == 413:
                     return self._halves(items)
                 raise
         again: list[Item] = []
@@ -163,7 +189,8 @@ class Bulk:
             if item.fenced and fault.get("type") == _CONFLICT:
                 self.conflicts.add(item.doc_id)
                 continue
-            if fault.get("type") in ("cluster_block_exception", "index_not_found_exception"):
+            blocked = fault.get("type") == "cluster_block_exception" and status != 503
+            if blocked or fault.get("type") == "index_not_found_exception":
                 raise from_answer(self._address, status, fault)
             if status in _BUSY:
                 again.append(item)

@@ -12,6 +12,12 @@ import numpy as np
 from citewell.ports import DocumentWrite, WriteResult
 
 
+class Later(str):
+    """A reason that has nothing to do with the document: it may be gone when the document is loaded again."""
+
+    __slots__ = ()
+
+
 def problem(write: DocumentWrite, dimension: int) -> str:
     """Why this document cannot be indexed, or ""."""
     expected = (len(write.passages), dimension)
@@ -50,6 +56,7 @@ def results(writes: Sequence[DocumentWrite], errors: Mapping[str, str]) -> list[
         WriteResult(
             doc_id=write.entry.doc_id,
             error=errors.get(write.entry.doc_id, ""),
+            later=isinstance(errors.get(write.entry.doc_id), Later),
             passages=0 if write.entry.doc_id in errors else len(write.passages),
         )
         for write in writes

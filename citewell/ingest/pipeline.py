@@ -19,7 +19,7 @@ import structlog
 
 from citewell import language
 from citewell.embed import passage_input
-from citewell.errors import CitewellError, InvalidDocument
+from citewell.errors import CitewellError, IndexUnavailable, InvalidDocument
 from citewell.ingest.compare import moved
 from citewell.ingest.line import Line
 from citewell.ingest.sources import Item, failed
@@ -39,6 +39,7 @@ BATCH_SECONDS = 2.0
 _INSIDE = 4
 # Passages embedded between two looks at whether the load was interrupted.
 _EMBEDDED_AT_ONCE = 512
+_NO_WORDS = "the document has no words"
 
 
 @dataclass
@@ -51,6 +52,7 @@ class _Batch:
     passages: dict[str, tuple[Passage, ...]] = field(default_factory=dict)
     vectors: dict[str, Vectors] = field(default_factory=dict)
     outcomes: list[Outcome] = field(default_factory=list)
+    refused: bool = False  # the index took nothing of it
 
     def changed(self) -> Iterator[Document]:
         return (item for item in self.items if isinstance(item, Document) and item.id in self.hashes)
@@ -77,11 +79,13 @@ class Pipeline:
         Closing the generator waits for the batch that is being written and begins no other.
         """
         seen: set[int] = set()
+        refused = False
         stopped = threading.Event()
         write = partial(self._write_all, source=source, followers=followers)
         line: Line[_Batch] = Line((partial(self._embed, stopped=stopped), write), stopped)
         try:
             for batch in self._through(line, items):
+                refused = refused or batch.refused
                 for outcome in batch.outcomes:
                     key = hash(outcome.doc_id)  # 64 bits a document instead of its id
                     if key in seen and outcome.status != "failed":
@@ -91,7 +95,7 @@ class Pipeline:
                     yield outcome
         finally:
             line.close()
-            self.index.flush()
+            self._flush(refused)
 
     def copy(self, entries: Sequence[LedgerEntry]) -> dict[str, str]:
         """Load documents as another index version has them, hash and time included; reasons by id for what failed."""
@@ -110,6 +114,15 @@ class Pipeline:
         return errors
 
     # Steps
+
+    def _flush(self, refused: bool) -> None:
+        """After an index that took nothing, its refusal here is no news: the outcomes have told."""
+        try:
+            self.index.flush()
+        except IndexUnavailable as error:
+            if not refused:
+                raise
+            log.warning("index_not_flushed", reason=error.message, remedy=error.remedy)
 
     def _through(self, line: Line[_Batch], items: Iterable[Item]) -> Iterator[_Batch]:
         """Batches that have been written, in order, while later ones are read, split and embedded."""
@@ -177,27 +190,47 @@ class Pipeline:
             other._follow(batch, source)
 
     def _write(self, batch: _Batch, source: str) -> None:
-        self.index.amend(moved(batch.items, batch.known, batch.hashes, source))
-        writes = self._writes(batch, source)
-        results = {result.doc_id: result for result in self.index.put(writes)} if writes else {}
+        errors = self._written(batch, source)
         for item in batch.items:
             if isinstance(item, Outcome):
                 batch.outcomes.append(item)
                 continue
             origin = item.source or source
-            if item.id not in batch.hashes:
+            if error := errors.get(item.id):
+                batch.outcomes.append(failed(item.id, origin, error))
+            elif item.id not in batch.hashes:
                 passages = batch.known[item.id].passages
                 batch.outcomes.append(Outcome(doc_id=item.id, status="unchanged", passages=passages, source=origin))
-            elif item.id not in results:
-                error = InvalidDocument("the document has no words", remedy="Remove it, or give it text.")
-                batch.outcomes.append(failed(item.id, origin, error))
-            elif reason := results[item.id].error:
-                error = InvalidDocument(reason, remedy="Mend what the index refused, then load it again.")
-                batch.outcomes.append(failed(item.id, origin, error))
             else:
                 status: Literal["changed", "added"] = "changed" if item.id in batch.known else "added"
                 count = len(batch.passages[item.id])
                 batch.outcomes.append(Outcome(doc_id=item.id, status=status, passages=count, source=origin))
+
+    def _written(self, batch: _Batch, source: str) -> dict[str, CitewellError]:
+        """Write the batch; what went wrong by document. An index that takes nothing fails each of them by name."""
+        errors: dict[str, CitewellError] = {}
+        elsewhere = moved(batch.items, batch.known, batch.hashes, source)
+        try:
+            self.index.amend(elsewhere)
+        except IndexUnavailable as error:
+            batch.refused = True
+            errors |= {entry.doc_id: error for entry in elsewhere}
+        writes = self._writes(batch, source)
+        empty = batch.hashes.keys() - {write.entry.doc_id for write in writes}
+        errors |= dict.fromkeys(empty, InvalidDocument(_NO_WORDS, remedy="Remove it, or give it text."))
+        try:
+            results = self.index.put(writes) if writes else []
+        except IndexUnavailable as error:
+            batch.refused = True
+            return errors | {write.entry.doc_id: error for write in writes}
+        for result in results:
+            if result.error and result.later:
+                errors[result.doc_id] = IndexUnavailable(result.error, remedy="Load it again in a while.")
+            elif result.error:
+                errors[result.doc_id] = InvalidDocument(
+                    result.error, remedy="Mend what the index refused, then load it again."
+                )
+        return errors
 
     def _writes(self, batch: _Batch, source: str) -> list[DocumentWrite]:
         """What the index is to hold; documents without words are left out."""

@@ -47,12 +47,16 @@ class Legs:
 
 @dataclass(frozen=True)
 class WriteResult:
-    """Whether one document's write or delete reached the index; `error` is empty when it did."""
+    """Whether one document's write or delete reached the index; `error` is empty when it did.
+
+    `later` is an error that the document has no part in: a busy server.
+    """
 
     doc_id: str
     error: str = ""
     passages: int = 0
     found: bool = True
+    later: bool = False
 
 
 class Ledger(Protocol):
