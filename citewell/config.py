@@ -151,6 +151,9 @@ class Settings(BaseSettings):
     answer_ttl: int = Field(86_400, ge=1, description="Seconds that an answer is kept after its last change.")
     lease_seconds: float = Field(10.0, gt=0, le=3600, description="Life of a worker's lease between two renewals.")
     max_attempts: int = Field(3, ge=1, le=100, description="Attempts at an answer before it is failed.")
+    max_wait: float = Field(
+        600.0, ge=0, le=86_400, description="Seconds that a question may be expected to wait for a worker; 0 is any."
+    )
     workers: int = Field(2, ge=1, le=256, description="Threads that answer questions, in one process.")
     host: str = Field("127.0.0.1", description="Address that the service listens on.")
     port: int = Field(8080, ge=0, le=65_535, description="Port that the service listens on.")

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import structlog
 
 from citewell import __version__, parts
+from citewell.admission import Admission
 from citewell.answers.moves import known
 from citewell.cite import cite
 from citewell.config import Settings
@@ -88,6 +89,7 @@ class Engine:
         owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
         self.runner = Runner(store, models.generators, cite, owner=owner, lease_seconds=settings.lease_seconds)
         self.queue = make_queue(self)
+        self.admission = Admission(store, self.queue, settings.max_wait)
         self.library = library
 
     # Life
@@ -181,7 +183,7 @@ class Engine:
         """Retrieve now, answer later: the record is `queued`, and safe once this returns.
 
         With an idempotency key a request that comes again gets the record of the first, and nothing else happens.
-        Raises `KeyReused`.
+        Raises `KeyReused`, and `Overloaded` when it would wait for longer than `max_wait`.
         """
         name = generator or self.settings.generator
         if name not in self.generators:
@@ -190,6 +192,7 @@ class Engine:
         answer_id, request = terms.answer_id(), terms.request(question, (generator,))
         if request and (found := self._known(answer_id, request)):
             return found
+        self.admission.admit(name, terms.priority)
         retriever = self._retriever()
         question = retriever.check(question)
         job = Job(
@@ -222,7 +225,10 @@ class Engine:
         return self.answer(self.submit(question, generator, terms).id, wait_s)
 
     def answer(self, answer_id: str, wait_s: float = 0.0) -> Answer:
-        """The record; waits up to `wait_s` seconds for a final state. Raises `UnknownAnswer`."""
+        """The record, with its place in the line while it is queued; waits up to `wait_s` seconds for a final state.
+
+        Raises `UnknownAnswer`.
+        """
         deadline = time.monotonic() + wait_s
         seen = ""
         answer = self.store.get(answer_id)
@@ -231,7 +237,7 @@ class Engine:
             seen = events[-1].id if events else seen
             if not events or events[-1].kind == "final":
                 answer = self.store.get(answer_id)
-        return answer
+        return self.admission.placed(answer)
 
     def events(self, answer_id: str, after: str = "", wait_s: float = 0.0) -> list[Event]:
         """Events of an answer later than the id `after`; waits up to `wait_s` seconds for the first."""

@@ -27,6 +27,7 @@
     │   ├── StoreUnavailable            503 store_unavailable
     │   ├── QueueUnavailable            503 queue_unavailable
     │   ├── ServiceUnavailable          503 service_unavailable
+    │   ├── Overloaded                  503 overloaded        more waits than can be answered in time
     │   ├── EmbedderUnavailable         503 embedder_unavailable
     │   ├── RerankerUnavailable         503 reranker_unavailable
     │   └── SourceUnavailable           503 source_unavailable    where documents come from does not answer
@@ -189,6 +190,11 @@ class QueueUnavailable(Unavailable):
 
 class ServiceUnavailable(Unavailable):
     code = "service_unavailable"
+
+
+class Overloaded(Unavailable):
+    code = "overloaded"
+    default_remedy = "Ask again after the time in `Retry-After`, or start more workers."
 
 
 class EmbedderUnavailable(Unavailable):

@@ -33,6 +33,8 @@ TASK = "citewell.answer"
 
 _CLOSE_S = 10.0
 _PUBLISH_S = 3.0
+# How long the list of workers is believed, where estimates are made of it.
+_WORKERS_S = 1.0
 
 
 class InlineQueue:
@@ -106,6 +108,9 @@ class InlineQueue:
             lines = self._waiting.values()
             return sum(not generator or message.generator == generator for line in lines for message in line)
 
+    def slots(self, generator: str) -> int:
+        return self._count
+
     def _work(self) -> None:
         while (message := self._next()) is not None:
             try:
@@ -161,6 +166,8 @@ class CeleryQueue:
         self._generators = tuple(generators) or (settings.generator,)
         self._celery: Celery | None = None
         self._client: redis.Redis | None = None
+        self._workers: list[dict[str, Any]] = []
+        self._workers_until = 0.0
         self._guard = threading.Lock()
 
     def load(self) -> None:
@@ -211,6 +218,15 @@ class CeleryQueue:
         """Messages that wait in one generator's queue, or in those of all known generators together."""
         names = (generator,) if generator else self._generators
         return sum(self._counted(queue_names(self._settings.index_name, names)))
+
+    def slots(self, generator: str) -> int:
+        now = time.monotonic()
+        if now >= self._workers_until:
+            prefix = self._settings.index_name
+            self._workers = self._ask("list workers", lambda client: living_workers(client, prefix))
+            self._workers_until = now + _WORKERS_S
+        ready = (worker for worker in self._workers if worker.get("state") == "ready")
+        return sum(int(w.get("concurrency", 1)) for w in ready if generator in w.get("generators", ()))
 
     def _lengths(self) -> dict[str, int]:
         """Messages by queue; of batch queues those that hold any."""

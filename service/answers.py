@@ -21,6 +21,7 @@ from citewell.service.auth import caller
 from citewell.service.errors import late_error
 from citewell.service.schemas import AnswerBody, read_body
 from citewell.service.state import engine, service
+from citewell.waiting import SOONEST_S, ask_again_in
 
 blueprint = Blueprint("answers", __name__, url_prefix="/v1/answers")
 
@@ -28,7 +29,6 @@ MAX_WAIT_S = 60.0
 HEARTBEAT_S = 10.0
 # How soon a held request notices that the process stops or that its client has gone.
 _SLICE_S = 1.0
-_POLL_AGAIN_S = 1
 # What a browser's EventSource waits before it reconnects.
 _RECONNECT_MS = 1000
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -47,7 +47,7 @@ def submit() -> Response:
     response = jsonify({"id": answer.id, "state": answer.state.value, "links": links})
     response.status_code = 202
     response.headers["Location"] = links["self"]
-    response.headers["Retry-After"] = str(_POLL_AGAIN_S)
+    response.headers["Retry-After"] = str(SOONEST_S)
     return response
 
 
@@ -99,7 +99,7 @@ def _final_within(asked: Engine, answer_id: str, wait_s: float, over: Callable[[
 def _record(answer: Answer) -> Response:
     response = jsonify(answer.to_dict())
     if not answer.state.final:
-        response.headers["Retry-After"] = str(_POLL_AGAIN_S)
+        response.headers["Retry-After"] = str(ask_again_in(answer.waiting))
     return response
 
 

@@ -40,7 +40,7 @@ def handle(error: Exception) -> Response:
     if isinstance(ours, Unauthorized):
         response.headers["WWW-Authenticate"] = "Bearer"
     if isinstance(ours, Unavailable):
-        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+        response.headers["Retry-After"] = str(ours.detail.get("retry_after_s", RETRY_AFTER_S))
     return response
 
 

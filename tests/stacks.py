@@ -24,6 +24,7 @@ from citewell.records import JobMessage
 from tests.hashing import HashingEmbedder
 from tests.libraries import library
 from tests.scripted import ScriptedGenerator
+from tests.servers.processes import wait_until
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = ("sqlite", "redis")
@@ -81,12 +82,16 @@ class Column:
         return self._workers is not None
 
     def start_workers(self, count: int = 1) -> None:
-        """Answers are written from now on; nothing is before."""
+        """Answers are written from now on; nothing is before. Returns when the workers are ready."""
         if self._workers is None:
             self.engine.queue.load()
             return
         for _ in range(count):
             self._workers.start()
+        assert wait_until(lambda: self.slots() >= count * self.settings.workers, 60), self._workers.logs()
+
+    def slots(self) -> int:
+        return self.engine.queue.slots("scripted")
 
 
 @contextmanager

@@ -26,11 +26,11 @@ LAYERS = (
      "citewell.paged", "citewell.prompt",
      "citewell.cite", "citewell.evidence", "citewell.index.queries", "citewell.index.analysis",
      "citewell.index.filters", "citewell.index.ranges", "citewell.index.words", "citewell.index.roles",
-     "citewell.answers.moves", "citewell.priorities"),
+     "citewell.answers.moves", "citewell.priorities", "citewell.waiting"),
     ("citewell.embed", "citewell.index", "citewell.rerank", "citewell.generate", "citewell.answers", "citewell.jobs",
      "citewell.es_mappings"),
     ("citewell.retrieve", "citewell.run", "citewell.ingest", "citewell.migrate", "citewell.library",
-     "citewell.checkup"),
+     "citewell.checkup", "citewell.admission"),
     ("citewell.parts",),
     ("citewell.engine", "citewell.client"),
     ("citewell.service", "citewell.workers", "citewell.evaluate", "citewell.train"),
@@ -41,8 +41,8 @@ PURE = ("citewell.language", "citewell.text", "citewell.outline", "citewell.pars
         "citewell.paged", "citewell.prompt",
         "citewell.cite", "citewell.evidence", "citewell.index.queries", "citewell.index.filters",
         "citewell.index.ranges", "citewell.index.words", "citewell.index.roles",
-        "citewell.answers.moves", "citewell.priorities", "citewell.schedule", "citewell.evaluate.tune",
-        "citewell.evaluate.measures")  # fmt: skip
+        "citewell.answers.moves", "citewell.priorities", "citewell.waiting", "citewell.schedule",
+        "citewell.evaluate.tune", "citewell.evaluate.measures")  # fmt: skip
 DOES_IO = {"os", "socket", "subprocess", "sqlite3", "httpx", "redis", "elasticsearch", "lancedb", "celery", "flask"}
 
 

@@ -207,6 +207,13 @@ def _used_up(attempts: int) -> Failure:
     )
 
 
+def took(result: Draft | Failure, timings_ms: dict[str, float]) -> float:
+    """Seconds that a worker was busy with an answer; 0 where that tells nothing of others."""
+    if isinstance(result, Failure):
+        return 0.0
+    return sum(timings_ms.get(step, 0.0) for step in ("generate", "cite")) / 1000
+
+
 def _ms(seconds: float) -> float:
     """Milliseconds, never below 0: the asker's clock may be ahead of the store's."""
     return round(max(0.0, seconds) * 1000, 3)

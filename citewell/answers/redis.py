@@ -6,10 +6,7 @@ Keys of one answer, in one slot of a cluster, so that each move is one atomic sc
     PREFIX:job:{ID}      the job, which only workers read
     PREFIX:events:{ID}   stream of events
 
-Sorted sets hold ids by the time at which somebody should look at them: `PREFIX:due:queued` and `PREFIX:due:running`
-whether they still have a worker, `PREFIX:due:expiry` whether anybody waits for them. They are hints: `due` believes the
-answer itself, so they need not move in the same script, only never be missing an answer; each is added to before the
-move that calls for it.
+Beside them are hints when to look at which answer (redis_hints.py), and the lines before generators (redis_lines.py).
 
 Every key has a time to live of `answer_ttl` seconds from its last write.
 """
@@ -22,26 +19,30 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, NoReturn, cast
+from typing import Any, NoReturn, cast
 from urllib.parse import urlsplit
 
 import redis
+import structlog
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
 from citewell.answers import moves
 from citewell.answers import redis_scripts as scripts
 from citewell.answers.moves import Entry, Move
+from citewell.answers.redis_hints import Hints, answer_keys
+from citewell.answers.redis_lines import Lines
 from citewell.config import Settings
 from citewell.errors import StoreUnavailable, Unavailable, UnknownAnswer
-from citewell.ports import Inspection, LeaseGrant
-from citewell.records import Answer, Draft, Event, Failure, Job, JobMessage, Lease
+from citewell.ports import Inspection, LeaseGrant, Line
+from citewell.records import Answer, Draft, Event, Failure, Job, JobMessage, Lease, Priority
+
+log = structlog.get_logger("citewell.answers")
 
 _TIMEOUT_S = 5.0
 # One blocking read of a stream; below the socket's timeout, so that waiting is never mistaken for a dead server.
 _BLOCK_S = 2.0
 _CLOCK_S = 60.0
-_PAGE = 512
 _OPEN = ("queued", "running")
 _EVENT_ID = re.compile(r"\d{1,19}-\d{1,19}", re.ASCII)
 
@@ -104,7 +105,8 @@ class RedisAnswers:
         self._move = self._redis.register_script(scripts.MOVE)
         self._renew = self._redis.register_script(scripts.RENEW)
         self._emit = self._redis.register_script(scripts.EMIT)
-        self._claim = self._redis.register_script(scripts.CLAIM)
+        self._hints = Hints(self._redis, self._prefix, ttl=self._ttl, period=self._period)
+        self._lines = Lines(self._redis, self._prefix, ttl=self._ttl)
 
     def load(self) -> None:
         with translated(self._url, "be reached"):
@@ -129,12 +131,14 @@ class RedisAnswers:
         with translated(self._url, "store a question"):
             now = self._clock()
             job, move = moves.created(job, now)
-            self._watch("queued", job.answer_id, now + self._period)
+            self._hints.watch("queued", job.answer_id, now + self._period)
             if job.expires_in:
-                self._watch("expiry", job.answer_id, move.entry.answer.expires_at)
+                self._hints.watch("expiry", job.answer_id, move.entry.answer.expires_at)
             fields = {**_fields(move.entry, rev=1), "generator": job.generator, "priority": job.priority}
             arguments = [self._ttl, job.to_json(), move.kind, _json(move.data), *_flat(fields)]
             known = self._create(keys=self._keys(job.answer_id), args=arguments)
+            if not known:
+                self._follow(move.entry)
         return moves.known(Answer.from_json(known), job.request) if known else move.entry.answer
 
     def get(self, answer_id: str) -> Answer:
@@ -191,11 +195,16 @@ class RedisAnswers:
 
     def due(self, *, queued: bool) -> list[JobMessage]:
         with translated(self._url, "look for answers without a worker"):
-            self._expire_due()
-            found = self._due_in("running")
+            now = self._clock()
+            self._expire_due(now)
+            found = list(self._hints.without_worker("running", now, self._lines.forget))
             if queued:
-                found += self._due_in("queued")
+                found += self._hints.without_worker("queued", now, self._lines.forget)
         return found
+
+    def line(self, generator: str, priority: Priority, answer_id: str = "") -> Line:
+        with translated(self._url, "look at the line"):
+            return self._lines.line(generator, priority, answer_id, self._clock())
 
     def lease(self, answer_id: str, owner: str, seconds: float) -> LeaseGrant:
         with translated(self._url, "lease an answer"):
@@ -208,9 +217,8 @@ class RedisAnswers:
                 if isinstance(move, LeaseGrant):
                     return move
                 if not move.entry.answer.state.final:
-                    self._watch("running", answer_id, now + seconds)
+                    self._hints.watch("running", answer_id, now + seconds)
                 if self._write(answer_id, move, rev):
-                    self._redis.zrem(self._due_key("queued"), answer_id)
                     return moves.granted(move.entry, job, owner)
 
     def renew(self, lease: Lease, seconds: float) -> Lease:
@@ -218,7 +226,8 @@ class RedisAnswers:
             until = self._clock() + seconds
             if not self._renew(keys=self._keys(lease.answer_id), args=(self._ttl, lease.attempt, repr(until))):
                 self._refuse(lease)
-            self._watch("running", lease.answer_id, until)
+            self._hints.watch("running", lease.answer_id, until)
+            self._lines.renewed(lease.job.generator, lease.answer_id, until)
         return lease.model_copy(update={"expires_at": until})
 
     def emit(self, lease: Lease, text: str) -> None:
@@ -232,7 +241,7 @@ class RedisAnswers:
             while True:
                 entry, _, rev = self._read(lease.answer_id)
                 move = moves.finished(entry, lease, result, timings_ms, self._clock())
-                if self._write(lease.answer_id, move, rev):
+                if self._write(lease.answer_id, move, rev, took_s=moves.took(result, timings_ms)):
                     return move.entry.answer
 
     def release(self, lease: Lease) -> None:
@@ -240,7 +249,7 @@ class RedisAnswers:
             while True:
                 entry, _, rev = self._read(lease.answer_id)
                 move = moves.released(entry, lease)
-                self._watch("running", lease.answer_id, self._clock())
+                self._hints.watch("running", lease.answer_id, self._clock())
                 if self._write(lease.answer_id, move, rev):
                     return
 
@@ -266,16 +275,27 @@ class RedisAnswers:
         )
         return entry, Job.from_json(job), int(fields["rev"])
 
-    def _write(self, answer_id: str, move: Move, rev: int) -> bool:
-        """Write a move if the entry is still at `rev`, and forget a final answer's hints."""
+    def _write(self, answer_id: str, move: Move, rev: int, *, took_s: float = 0.0) -> bool:
+        """Write a move if the entry is still at `rev`; `took_s` is how long a finished answer took, 0 where it tells
+        nothing."""
         fields = _flat(_fields(move.entry, rev=rev + 1))
         arguments = [self._ttl, rev, move.kind, _json(move.data), *fields]
         if not self._move(keys=self._keys(answer_id), args=arguments):
             return False
-        if move.entry.answer.state.final:
-            for which in ("queued", "running", "expiry"):
-                self._redis.zrem(self._due_key(which), answer_id)
+        self._follow(move.entry, took_s)
         return True
+
+    def _follow(self, entry: Entry, took_s: float = 0.0) -> None:
+        """Let hints and lines follow a move. The move stands also when they cannot: `due` corrects them later."""
+        pipe = self._redis.pipeline(transaction=False)
+        self._hints.moved(pipe, entry)
+        self._lines.moved(pipe, entry)
+        if took_s:
+            self._lines.took(pipe, entry.answer.generator, took_s)
+        try:
+            pipe.execute()
+        except redis.RedisError as error:
+            log.warning("hints_behind", answer=entry.answer.id, reason=f"{type(error).__name__}: {error}")
 
     def _refuse(self, lease: Lease) -> NoReturn:
         """Raise the `LeaseLost` that says why a script refused the lease."""
@@ -295,53 +315,14 @@ class RedisAnswers:
             if self._write(answer_id, move, rev):
                 return move.entry.answer
 
-    def _expire_due(self) -> None:
-        key = self._due_key("expiry")
-        for answer_id in cast(list[str], self._redis.zrange(key, "-inf", repr(self._clock()), byscore=True)):
+    def _expire_due(self, now: float) -> None:
+        for answer_id in self._hints.come("expiry", now):
             with contextlib.suppress(UnknownAnswer):
                 self._expire(answer_id)
-            self._redis.zrem(key, answer_id)
-
-    def _due_in(self, which: Literal["queued", "running"]) -> list[JobMessage]:
-        """What one sorted set's due ids come to, page by page; also puts the set right where it was wrong."""
-        key, now, found = self._due_key(which), self._clock(), []
-        ids = cast(list[str], self._redis.zrange(key, "-inf", repr(now), byscore=True))
-        for start in range(0, len(ids), _PAGE):
-            page = ids[start : start + _PAGE]
-            pipe = self._redis.pipeline(transaction=False)
-            for answer_id in page:
-                pipe.hmget(self._keys(answer_id)[0], ["state", "lease_until", "returned", "generator", "priority"])
-            rows = dict(zip(page, pipe.execute(), strict=True))
-            wanting = []
-            for answer_id, (state, lease_until, returned, *_) in rows.items():
-                if state == "running" and float(lease_until) > now:
-                    self._redis.zadd(key, {answer_id: float(lease_until)}, xx=True)
-                elif state == "running" or (state == "queued" and (which == "queued" or returned == "1")):
-                    wanting.append(answer_id)
-                elif state != "queued":
-                    self._redis.zrem(key, answer_id)
-            mine = self._claim(keys=[key], args=[self._ttl, repr(now), repr(now + self._period), *wanting])
-            for answer_id in mine:
-                generator, priority = rows[answer_id][3:]
-                found.append(JobMessage(answer_id=answer_id, generator=generator, priority=priority or "interactive"))
-        return found
-
-    def _watch(self, which: Literal["queued", "running", "expiry"], answer_id: str, at: float) -> None:
-        key = self._due_key(which)
-        pipe = self._redis.pipeline(transaction=True)
-        pipe.zadd(key, {answer_id: at})
-        pipe.expire(key, self._ttl)
-        pipe.execute()
+            self._hints.forget("expiry", answer_id)
 
     def _keys(self, answer_id: str) -> tuple[str, str, str]:
-        return (
-            f"{self._prefix}:answer:{{{answer_id}}}",
-            f"{self._prefix}:job:{{{answer_id}}}",
-            f"{self._prefix}:events:{{{answer_id}}}",
-        )
-
-    def _due_key(self, which: str) -> str:
-        return f"{self._prefix}:due:{which}"
+        return answer_keys(self._prefix, answer_id)
 
     def _redis_time(self) -> float:
         """Redis's clock, read once a minute and carried on by this machine's monotonic one."""

@@ -30,6 +30,13 @@ RENEW = (
 )
 # KEYS as above; ARGV ttl, attempt, data.
 EMIT = _FENCE + "redis.call('XADD', KEYS[3], '*', 'kind', 'delta', 'data', ARGV[3]) " + _EXPIRE + "return 1"
+# KEYS the pace of one generator; ARGV ttl, seconds of one more answer. The mean of the first few, later a sliding one.
+PACE = (
+    "local seen = redis.call('HINCRBY', KEYS[1], 'answers', 1) "
+    "local old = tonumber(redis.call('HGET', KEYS[1], 'seconds') or '0') "
+    "local weight = math.max(1 / seen, 0.1) "
+    "redis.call('HSET', KEYS[1], 'seconds', tostring(old + weight * (tonumber(ARGV[2]) - old))) " + _EXPIRE + "return 1"
+)
 # KEYS one sorted set; ARGV ttl, now, next time to look, then ids. Returns the ids that nobody else claimed first.
 CLAIM = (
     "local mine = {} "

@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from citewell.answers import moves
+from citewell.answers import moves, sqlite_lines
 from citewell.answers.moves import Entry, Move
 from citewell.answers.sqlite_file import AnswersFile
 from citewell.config import Settings
-from citewell.ports import Inspection, LeaseGrant
-from citewell.records import Answer, AnswerState, Draft, Event, Failure, Job, JobMessage, Lease
+from citewell.ports import Inspection, LeaseGrant, Line
+from citewell.records import Answer, AnswerState, Draft, Event, Failure, Job, JobMessage, Lease, Priority
 
 # How long a write of another process may stay unseen by somebody who waits for events.
 _POLL_S = 0.1
@@ -112,6 +112,10 @@ class SqliteAnswers:
             ).fetchall()
         return [JobMessage(answer_id=key, generator=generator, priority=priority) for key, generator, priority in rows]
 
+    def line(self, generator: str, priority: Priority, answer_id: str = "") -> Line:
+        with self._file.read("look at the line") as reader:
+            return sqlite_lines.line(reader, generator, priority, answer_id, self._clock())
+
     def lease(self, answer_id: str, owner: str, seconds: float) -> LeaseGrant:
         with self._file.write("lease an answer") as writer:
             entry = self._entry(writer, answer_id)
@@ -153,6 +157,8 @@ class SqliteAnswers:
             entry = self._entry(writer, lease.answer_id)
             move = moves.finished(entry, lease, result, timings_ms, self._clock())
             self._save(writer, move)
+            if seconds := moves.took(result, timings_ms):
+                sqlite_lines.took(writer, move.entry.answer.generator, seconds)
         return move.entry.answer
 
     def release(self, lease: Lease) -> None:

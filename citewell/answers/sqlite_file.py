@@ -35,6 +35,10 @@ _UPGRADES = (
         "ALTER TABLE answers ADD COLUMN deadline REAL NOT NULL DEFAULT 0",
         "CREATE INDEX answers_deadline ON answers (deadline) WHERE state IN ('queued', 'running') AND deadline > 0",
     ),
+    (
+        "CREATE INDEX answers_line ON answers (generator, priority, created_at) WHERE state = 'queued'",
+        "CREATE TABLE paces (generator TEXT PRIMARY KEY, answers INTEGER NOT NULL, seconds REAL NOT NULL)",
+    ),
 )
 _VERSION = 1 + len(_UPGRADES)
 _REMEDIES = {

@@ -96,9 +96,16 @@ def show(screen: Console, found: Answer) -> None:
             found.state.value, f"answer {found.id} was {found.state.value} before it was written", style="bold red"
         )
     else:
-        show_line(found.state.value, f"answer {found.id} is not there yet", style="bold yellow")
+        show_line(found.state.value, f"answer {found.id} is not there yet{_place(found)}", style="bold yellow")
         return
     screen.print(_summary(found), style="dim", width=width)
+
+
+def _place(found: Answer) -> str:
+    if found.waiting is None:
+        return ""
+    soon = f", expected in {found.waiting.done_in_s:.0f} s" if found.waiting.done_in_s is not None else ""
+    return f": number {found.waiting.position} in the line{soon}"
 
 
 def _show_text(screen: Console, found: Answer, width: int) -> None:

@@ -5,7 +5,7 @@ them. A method that cannot reach its server raises a subclass of `errors.Unavail
 The contract tests in `tests/contracts` say what each method promises and run on every class.
 """
 
-from citewell.ports.answers import Answers, AnswerStore, JobQueue, LeaseGrant, Leases
+from citewell.ports.answers import Answers, AnswerStore, JobQueue, LeaseGrant, Leases, Line, Lines
 from citewell.ports.backend import Backend, Removable, Vectors
 from citewell.ports.index import (
     Backups,
@@ -47,6 +47,8 @@ __all__ = [
     "Ledger",
     "Legs",
     "LegsQuery",
+    "Line",
+    "Lines",
     "Removable",
     "RerankResult",
     "Reranker",

@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 from citewell.ports.backend import Backend
 from citewell.ports.inspection import Inspected
-from citewell.records import Answer, Draft, Event, Failure, Job, JobMessage, Lease
+from citewell.records import Answer, Draft, Event, Failure, Job, JobMessage, Lease, Priority
 
 
 class JobQueue(Backend, Protocol):
@@ -17,6 +17,10 @@ class JobQueue(Backend, Protocol):
 
     def depth(self, generator: str = "") -> int:
         """Messages that wait for a worker: for one generator's, or all."""
+        ...
+
+    def slots(self, generator: str) -> int:
+        """How many of this generator's answers the workers that live write at a time."""
         ...
 
 
@@ -73,6 +77,22 @@ class Leases(Protocol):
 
 
 @dataclass(frozen=True)
+class Line:
+    """Who is before a question: `ahead` are queued and go first, `running` are being written; `seconds` is what an
+    answer took lately, 0 where none has been finished yet."""
+
+    ahead: int
+    running: int
+    seconds: float
+
+
+class Lines(Protocol):
+    def line(self, generator: str, priority: Priority, answer_id: str = "") -> Line:
+        """The line before a queued answer, or before a new one of that priority."""
+        ...
+
+
+@dataclass(frozen=True)
 class LeaseGrant:
     """What `Leases.lease` answers.
 
@@ -85,5 +105,5 @@ class LeaseGrant:
     retry_after_s: float = 0.0
 
 
-class Answers(AnswerStore, Leases, Inspected, Protocol):
+class Answers(AnswerStore, Leases, Lines, Inspected, Protocol):
     """All sides of one store."""

@@ -35,7 +35,7 @@ from citewell.records.base import (
 )
 from citewell.records.documents import Document, Fingerprint, LedgerEntry, Outcome, Passage
 from citewell.records.questions import Evidence, Filters, Hit, LegRank, Question, Range
-from citewell.records.terms import Terms
+from citewell.records.terms import Terms, Waiting
 
 __all__ = [
     "INDEX_SCHEMA",
@@ -71,5 +71,6 @@ __all__ = [
     "Similarity",
     "Terms",
     "VectorIndex",
+    "Waiting",
     "text_hash",
 ]

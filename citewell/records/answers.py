@@ -9,6 +9,7 @@ from pydantic import Field
 
 from citewell.records.base import SCHEMA_VERSION, Priority, Record
 from citewell.records.questions import Evidence, Question
+from citewell.records.terms import Waiting
 
 
 class AnswerState(StrEnum):
@@ -113,7 +114,7 @@ class Answer(Record):
     """The job and its result: one record, one id, from `queued` to a final state.
 
     `request` is a hash of what an idempotency key was sent with; from `expires_at` on, unless that is 0, nobody waits
-    for the answer any more.
+    for the answer any more. `waiting` is looked up when a queued record is asked for, and never stored.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -135,6 +136,7 @@ class Answer(Record):
     request: str = ""
     expires_at: float = 0.0
     priority: Priority = "interactive"
+    waiting: Waiting | None = None
 
     @classmethod
     def queued(cls, job: Job) -> Answer:

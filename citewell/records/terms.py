@@ -10,6 +10,14 @@ from citewell.records.base import Priority, Record, text_hash
 from citewell.records.questions import Question
 
 
+class Waiting(Record):
+    """Where a queued answer stands: `position` 1 is the next to be taken. Seconds are estimates; None is none."""
+
+    position: int
+    starts_in_s: float | None = None
+    done_in_s: float | None = None
+
+
 class Terms(Record):
     """What an asker says of the job.
 

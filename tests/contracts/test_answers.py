@@ -457,7 +457,7 @@ class TestRedis:
             lambda: store.renew(leases[0], 10),
             lambda: store.release(leases[1]),
             lambda: store.due(queued=True),
-            lambda: store.finish(leases[2], a_draft(), {}),
+            lambda: store.finish(leases[2], a_draft(), {"generate": 5.0}),
             lambda: store.cancel("a3"),
         ):
             step()
@@ -465,7 +465,7 @@ class TestRedis:
         clock.now += 11
         store.due(queued=True)
         check()
-        assert len(seen) == 4 * 3 + 2
+        assert len(seen) == 4 * 3 + 2 + 4  # an answer's own, hints, its generator's line
         client.close()
         store.close()
 
