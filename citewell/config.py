@@ -155,6 +155,9 @@ class Settings(BaseSettings):
         600.0, ge=0, le=86_400, description="Seconds that a question may be expected to wait for a worker; 0 is any."
     )
     workers: int = Field(2, ge=1, le=256, description="Threads that answer questions, in one process.")
+    ingest_window: int = Field(
+        32, ge=1, le=10_000, description="Batches of a distributed load that may be under way at a time."
+    )
     host: str = Field("127.0.0.1", description="Address that the service listens on.")
     port: int = Field(8080, ge=0, le=65_535, description="Port that the service listens on.")
     threads: int = Field(32, ge=1, le=1024, description="Requests that one service process serves at a time.")

@@ -142,8 +142,13 @@ class Engine:
 
     def ingest(self, sources: Sources, plan: Loading = _LOADING, tell: Tell = _quiet) -> Iterator[Outcome]:
         """Load sources, one outcome a document as it happens; with `plan.sync`, delete what they no longer have."""
+        plan.check(self.settings)
         self._use_index()
-        return load_sources(self.library, opened(sources, self.settings), plan, tell)
+        found = opened(sources, self.settings)
+        if not plan.distributed:
+            return load_sources(self.library, found, plan, tell)
+        shelf = parts.spread(self.settings, self.library, [source.name for source in found], plan.note)
+        return load_sources(shelf, found, plan, tell)
 
     def preview(self, sources: Sources, plan: Loading = _LOADING, tell: Tell = _quiet) -> Iterator[Outcome]:
         """What `ingest` would do. Needs no `load`: it writes nothing and embeds nothing."""

@@ -115,6 +115,23 @@ class Library:
         """One outcome a document; what is unchanged costs a look at the ledger of each version."""
         return self._open().pipeline.run(items, source, followers=self._pipelines)
 
+    def put_part(self, items: Iterable[Item], source: str, before_write: Callable[[], None]) -> Iterator[Outcome]:
+        """`put` for a part of somebody's load, who flushes the whole.
+
+        `before_write` is called ahead of each write; what it raises ends this part with that batch unwritten.
+        """
+
+        def followers() -> list[Pipeline]:
+            before_write()
+            return self._pipelines()
+
+        return self._open().pipeline.run(items, source, followers=followers, flush=False)
+
+    def followed(self) -> bool:
+        """Whether other live versions are written to, too."""
+        own = self.index().version
+        return any(version.role in LIVE and version.name != own for version in self.versions().all())
+
     def delete(self, doc_ids: Sequence[str]) -> list[Outcome]:
         """Remove documents of every live version. The outcomes are those of the own one, with a receipt each: a look
         at ledger and passages when everything was done. An unknown id is a failed outcome.

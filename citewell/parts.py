@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from citewell.config import Settings
-from citewell.library import Access
+from citewell.ingest.load import Shelf
+from citewell.library import Access, Library
 from citewell.ports import Answers, Embedder, Generator, JobQueue, Reranker
 from citewell.records import JobMessage
+
+if TYPE_CHECKING:
+    from citewell.ingest.distributed_store import RedisBatches
 
 
 def generators(settings: Settings, model: Embedder) -> dict[str, Generator]:
@@ -46,6 +51,24 @@ def queue(settings: Settings, run: Callable[[JobMessage], object], store: Answer
     from citewell.jobs import InlineQueue
 
     return InlineQueue(run, store.due, threads=settings.workers)
+
+
+def batches(settings: Settings) -> RedisBatches:
+    """Runs of distributed loads, for readers and workers; the served stack alone has them."""
+    from citewell.ingest.distributed_store import RedisBatches
+
+    return RedisBatches(settings)
+
+
+def spread(settings: Settings, library: Library, sources: Sequence[str], note: Callable[[str], None]) -> Shelf:
+    """What a load writes to when workers do the work; `note` is told what it has to wait for."""
+    from citewell.ingest.distributed import DistributedShelf
+    from citewell.ingest.distributed_queue import IngestQueue
+    from citewell.ingest.distributed_sender import Sending
+    from citewell.ingest.distributed_store import new_run
+
+    sending = Sending(settings.ingest_window, settings.max_attempts)
+    return DistributedShelf(library, batches(settings), IngestQueue(settings), new_run(sources), sending, note)
 
 
 def access(settings: Settings) -> Access:

@@ -104,7 +104,7 @@ class _Worker:
         self._queues = queue_names(settings.index_name, own)
 
     def run(self) -> int:
-        with _connected(
+        with connected(
             (signals.setup_logging, self._keep_logging),
             (signals.worker_ready, self._on_ready),
             (signals.worker_shutting_down, self._on_shutting_down),
@@ -170,7 +170,7 @@ class _Worker:
 
 
 @contextmanager
-def _connected(*pairs: tuple[Any, Callable[..., None]]) -> Iterator[None]:
+def connected(*pairs: tuple[Any, Callable[..., None]]) -> Iterator[None]:
     """Celery signals connected to methods for the length of a block."""
     for signal, receiver in pairs:
         signal.connect(receiver, weak=False)

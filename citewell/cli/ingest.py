@@ -7,7 +7,7 @@ import json
 import signal
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 
 from citewell.cli.ingest_options import (
+    Distributed,
     DryRun,
     Every,
     EveryOne,
@@ -75,6 +76,7 @@ def ingest(
     max_pages: MaxPages = 10_000,
     pause: Pause = 0.5,
     failures: FailuresFile = None,
+    distributed: Distributed = False,
     url: Url = None,
     key: Key = None,
     as_json: AsJson = False,
@@ -98,16 +100,18 @@ def ingest(
     citewell ingest elasticsearch://search:9200/articles --since updated
     citewell ingest https://help.example/sitemap.xml
     citewell ingest faq/ --url http://127.0.0.1:8080
+    citewell ingest corpus.jsonl.gz --distributed
     ```
     """
     from citewell.config import load_settings
     from citewell.ingest.load import opened
 
-    _check(sources, every_one, named, failures, url, sync or dry_run)
+    _check(sources, every_one, named, failures, url, sync or dry_run or distributed)
     bounded = _bounded(max_delete)
     settings = load_settings()
     tables = _tables(settings, every_one, named or [])
     plan = _plan(settings, sync, bounded, ignore_errors, failures)
+    plan = _spread(plan, settings, as_json) if distributed else plan
     period = _period(every)
     tasks = [_task(settings, name, table, plan, period) for name, table in tables.items()]
     if sources:
@@ -136,7 +140,8 @@ def _check(
         raise typer.BadParameter("name a source, or take those of the settings with --all or --named")
     if needs_index and (service_url() if url is None else url):
         raise typer.BadParameter(
-            "--sync and --dry-run need the index itself, not a service: leave out --url, and set what the service has"
+            "--sync, --dry-run and --distributed need the index itself, not a service: leave out --url, and set what "
+            "the service has"
         )
     if failures is not None and (every_one or len(named or ()) > 1):
         raise typer.BadParameter("several sources would share the file: set `failures` of each in the settings")
@@ -176,6 +181,13 @@ def _plan(
     from citewell.ingest.load import Loading
 
     return Loading(sync, max_delete or settings.max_delete, ignore_errors, failures)
+
+
+def _spread(plan: Loading, settings: Settings, as_json: bool) -> Loading:
+    """The work left to workers; what it has to wait for is told to a person."""
+    spread = replace(plan, distributed=True, note=lambda text: None if as_json else show_line("note", text))
+    spread.check(settings)
+    return spread
 
 
 def _task(settings: Settings, name: str, table: SourceTable, plan: Loading, period: float) -> Task:

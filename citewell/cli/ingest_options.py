@@ -28,3 +28,6 @@ FailuresFile = Annotated[
     Path | None,
     typer.Option("--failures", metavar="FILE", help="Keep what could not be loaded as JSON lines to load again."),
 ]
+Distributed = Annotated[
+    bool, typer.Option("--distributed", help="Leave splitting, embedding and writing to `citewell worker --ingest`.")
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,9 +13,11 @@ from citewell.cli.options import LogJson
 if TYPE_CHECKING:
     from citewell.config import Settings
 
+Ingest = Annotated[bool, typer.Option("--ingest", help="Load documents for others instead of answering questions.")]
 
-def worker(as_json: LogJson = False) -> None:
-    """Answer questions from the queue until stopped.
+
+def worker(ingest: Ingest = False, as_json: LogJson = False) -> None:
+    """Answer questions from the queue until stopped, or load documents for `citewell ingest --distributed`.
 
     On the served stack this is a Celery worker for the generators of its settings. On the embedded stack it answers
     what `citewell ask --no-wait` left. Ctrl-C or SIGTERM lets running answers end. The log goes to stderr.
@@ -25,6 +27,7 @@ def worker(as_json: LogJson = False) -> None:
     ```
     citewell worker
     CITEWELL_STACK=served CITEWELL_GENERATOR=transformers citewell worker --json
+    CITEWELL_STACK=served citewell worker --ingest
     ```
     """
     from citewell.cli import logs
@@ -32,11 +35,26 @@ def worker(as_json: LogJson = False) -> None:
 
     settings = load_settings()
     with logs.for_an_operator(settings.log_level, as_json):
+        if ingest:
+            raise typer.Exit(_load_documents(settings))
         if settings.stack == "served":
             from citewell.workers.app import run_worker
 
             raise typer.Exit(run_worker(settings))
         _run_embedded(settings)
+
+
+def _load_documents(settings: Settings) -> int:
+    from citewell.errors import ConfigError
+
+    if settings.stack != "served":
+        raise ConfigError(
+            "`citewell worker --ingest` loads what comes through Redis, which the embedded stack does not have",
+            remedy='Set `stack` to "served", or load with `citewell ingest` alone.',
+        )
+    from citewell.workers.loading import run_ingest_worker
+
+    return run_ingest_worker(settings)
 
 
 def _run_embedded(settings: Settings) -> None:

@@ -7,8 +7,10 @@ from typing import Literal
 
 from citewell.records import Document, LedgerEntry, Outcome
 
+Status = Literal["added", "changed", "unchanged"]
 
-def status_of(entry: LedgerEntry | None, content_hash: str) -> Literal["added", "changed", "unchanged"]:
+
+def status_of(entry: LedgerEntry | None, content_hash: str) -> Status:
     """What a load makes of a document with this hash; one that was being written when its process ended is changed."""
     if entry is None:
         return "added"

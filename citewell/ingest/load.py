@@ -8,15 +8,15 @@ of them. A refusal is a failed outcome under the source's name, and the rest of 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
 from citewell.config import Settings
-from citewell.errors import DeletesRefused
+from citewell.errors import ConfigError, DeletesRefused
 from citewell.ingest.compare import status_of
 from citewell.ingest.failures import Failures
 from citewell.ingest.items import in_batches
@@ -38,13 +38,23 @@ class Loading:
     """How sources are loaded. `max_delete` is a share like `20%` or a number.
 
     `ignore_errors` deletes although something of the source could not be read. `failures` is where documents go that
-    could not be loaded.
+    could not be loaded. `distributed` leaves the work to ingest workers, and `note` is told what it has to wait for.
     """
 
     sync: bool = False
     max_delete: str = MAX_DELETE
     ignore_errors: bool = False
     failures: Path | None = None
+    distributed: bool = False
+    note: Callable[[str], None] = lambda text: None
+
+    def check(self, settings: Settings) -> None:
+        """Raises `ConfigError` for what these settings cannot do."""
+        if self.distributed and settings.stack != "served":
+            raise ConfigError(
+                "a distributed load needs workers, and the embedded stack has none",
+                remedy='Leave out --distributed, or set `stack` to "served" and start `citewell worker --ingest`.',
+            )
 
 
 _ONCE = Loading()
@@ -75,10 +85,10 @@ def opened(sources: Sequence[Source | str], settings: Settings, options: SourceO
 
 def source_of(table: SourceTable, settings: Settings, plan: Loading = _ONCE) -> tuple[Source, Loading]:
     """A source of the settings, and how it is loaded: `plan`, changed by what the table says."""
-    own = Loading(
+    own = replace(
+        plan,
         sync=table.sync or plan.sync,
         max_delete=table.max_delete or plan.max_delete,
-        ignore_errors=plan.ignore_errors,
         failures=Path(table.failures) if table.failures else plan.failures,
     )
     key = settings.source_api_key.get_secret_value()

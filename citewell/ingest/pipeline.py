@@ -70,7 +70,12 @@ class Pipeline:
         self._clock = clock
 
     def run(
-        self, items: Iterable[Item], source: str, followers: Callable[[], Sequence[Pipeline]] = tuple
+        self,
+        items: Iterable[Item],
+        source: str,
+        followers: Callable[[], Sequence[Pipeline]] = tuple,
+        *,
+        flush: bool = True,
     ) -> Iterator[Outcome]:
         """Outcomes in the order of the items, batch by batch; after the last, every write is visible to searches.
 
@@ -95,7 +100,8 @@ class Pipeline:
                     yield outcome
         finally:
             line.close()
-            self._flush(refused)
+            if flush:
+                self._flush(refused)
 
     def copy(self, entries: Sequence[LedgerEntry]) -> dict[str, str]:
         """Load documents as another index version has them, hash and time included; reasons by id for what failed."""
@@ -127,7 +133,7 @@ class Pipeline:
     def _through(self, line: Line[_Batch], items: Iterable[Item]) -> Iterator[_Batch]:
         """Batches that have been written, in order, while later ones are read, split and embedded."""
         try:
-            for looked_up in _batches(items):
+            for looked_up in batches(items):
                 ids = {item.id for item in looked_up if isinstance(item, Document)}
                 # An id that is on its way has to arrive before the ledger is asked for it.
                 while any(not ids.isdisjoint(batch.hashes) for batch in line):
@@ -271,7 +277,7 @@ class Pipeline:
                 log.warning("document_left_behind", doc_id=outcome.doc_id, reason=outcome.reason)
 
 
-def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+def batches(items: Iterable[Item]) -> Iterator[list[Item]]:
     """Batches bounded in documents, characters and the time that reading them takes; no id stands twice in one.
 
     What the items raise comes after the batch of those before.

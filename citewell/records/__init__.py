@@ -34,6 +34,7 @@ from citewell.records.base import (
     text_hash,
 )
 from citewell.records.documents import Document, Fingerprint, LedgerEntry, Outcome, Passage
+from citewell.records.loading import Batch, BatchMessage, BatchResult, SourceMessage
 from citewell.records.questions import Evidence, Filters, Hit, LegRank, Question, Range
 from citewell.records.terms import Terms, Waiting
 
@@ -42,6 +43,9 @@ __all__ = [
     "SCHEMA_VERSION",
     "Answer",
     "AnswerState",
+    "Batch",
+    "BatchMessage",
+    "BatchResult",
     "Citation",
     "Document",
     "Draft",
@@ -69,6 +73,7 @@ __all__ = [
     "Record",
     "Sentence",
     "Similarity",
+    "SourceMessage",
     "Terms",
     "VectorIndex",
     "Waiting",

@@ -1,0 +1,119 @@
+"""`citewell ingest --distributed` with real workers and the packaged model, one of them killed half-way."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.terminal import Terminal
+from tests.cli.test_cli_killed import DOCUMENTS, OLDER, Served, corpus
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+
+
+class Workers:
+    """`citewell worker --ingest` processes, ended with the test; their logs are read as they are written."""
+
+    def __init__(self, terminal: Terminal, folder: Path) -> None:
+        self._terminal = terminal
+        self._folder = folder
+        self._all: list[subprocess.Popen[str]] = []
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        with (self._folder / f"worker-{len(self._all)}.log").open("wb") as log:
+            process = self._terminal.start(
+                "worker", "--ingest", "--json", *words, stdout=subprocess.DEVNULL, stderr=log
+            )
+        self._all.append(process)
+        return process
+
+    def events(self, process: subprocess.Popen[str]) -> list[str]:
+        text = (self._folder / f"worker-{self._all.index(process)}.log").read_text("utf-8")
+        return [json.loads(line)["event"] for line in text.splitlines() if line.startswith("{") and line.endswith("}")]
+
+    def close(self) -> None:
+        for process in self._all:
+            if process.poll() is None:
+                process.kill()
+            process.wait(30)
+
+
+@pytest.fixture
+def served(elasticsearch_url: str, redis_db_url: str, index_name: str, tmp_path: Path) -> Served:
+    store = Served(tmp_path / "unused", elasticsearch_url, index_name)
+    store.terminal.env |= {"CITEWELL_REDIS_URL": redis_db_url, "CITEWELL_LEASE_SECONDS": "4"}
+    return store
+
+
+@pytest.fixture
+def workers(served: Served, tmp_path: Path) -> Iterator[Workers]:
+    workers = Workers(served.terminal, tmp_path)
+    yield workers
+    workers.close()
+
+
+def until_ready(workers: Workers, *processes: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 240
+    while not all("worker_ready" in workers.events(process) for process in processes):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.mark.timeout(900)
+def test_two_workers_of_which_one_is_killed_leave_what_one_process_leaves(
+    served: Served, workers: Workers, elasticsearch_url: str, index_name: str, tmp_path: Path
+) -> None:
+    older = corpus(tmp_path / "older.jsonl", older=True)
+    now = corpus(tmp_path / "now.jsonl", older=False)
+    calm = Served(tmp_path / "unused", elasticsearch_url, f"{index_name}-calm")
+    for file in (older, now):
+        calm.terminal.json("ingest", str(file))
+
+    killed, other = workers.start(), workers.start()
+    until_ready(workers, killed, other)
+    terminal = served.terminal
+    assert terminal.json("ingest", str(older), "--distributed")["counts"]["added"] == OLDER
+    before = {process: workers.events(process).count("batch_done") for process in (killed, other)}
+    reader = terminal.start("ingest", str(now), "--distributed", "--json")
+    while workers.events(killed).count("batch_done") < before[killed] + 3:
+        assert reader.poll() is None, reader.communicate()
+        time.sleep(0.02)
+    killed.kill()
+    output, errors = reader.communicate(timeout=400)
+    assert reader.returncode == 0, errors
+    counts = json.loads(output)["counts"]
+    assert counts == {"added": DOCUMENTS - OLDER, "changed": OLDER, "unchanged": 0, "failed": 0}
+    assert workers.events(other).count("batch_done") > before[other]
+
+    wanted = {key: (text, vector, digest) for key, text, vector, digest in calm.rows()}
+    found = {key: (text, vector, digest) for key, text, vector, digest in served.rows()}
+    assert sorted(found) == sorted(wanted)
+    assert {key: row[0] for key, row in found.items()} == {key: row[0] for key, row in wanted.items()}
+    assert {key: row[2] for key, row in found.items()} == {key: row[2] for key, row in wanted.items()}
+    keys = sorted(wanted)
+    # Padding depends on which texts share a batch, and moves the last digits.
+    np.testing.assert_allclose([found[key][1] for key in keys], [wanted[key][1] for key in keys], atol=1e-5)
+    unchanged = terminal.json("ingest", str(now), "--distributed")["counts"]
+    assert unchanged == {"added": 0, "changed": 0, "unchanged": DOCUMENTS, "failed": 0}
+    report = terminal.json("doctor", status=1)  # no worker answers questions
+    assert [check["name"] for check in report["checks"] if not check["ok"]] == ["workers"]
+    assert report["findings"] == []
+
+
+def test_what_is_refused_says_what_to_do(terminal: Terminal, tmp_path: Path) -> None:
+    file = tmp_path / "one.md"
+    file.write_text("# One\n\nWords.\n", "utf-8")
+    error = terminal.json("ingest", str(file), "--distributed", status=1)["error"]
+    assert "the embedded stack has none" in error["message"]
+    assert "citewell worker --ingest" in error["remedy"]
+    refused = terminal.run("ingest", str(file), "--distributed", "--url", "http://127.0.0.1:1", status=2)
+    assert "leave out --url" in " ".join(refused.output.split())
+    refused = terminal.run("worker", "--ingest", status=1)
+    assert "set `stack` to" in " ".join(refused.output.lower().split())
