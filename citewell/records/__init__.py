@@ -34,6 +34,7 @@ from citewell.records.base import (
     text_hash,
 )
 from citewell.records.documents import Document, Fingerprint, LedgerEntry, Outcome, Passage
+from citewell.records.provenance import PassageMark, Provenance
 from citewell.records.questions import Evidence, Filters, Hit, LegRank, Question, Range
 from citewell.records.terms import Terms
 
@@ -62,8 +63,10 @@ __all__ = [
     "Mode",
     "Outcome",
     "Passage",
+    "PassageMark",
     "Piece",
     "Priority",
+    "Provenance",
     "Question",
     "Range",
     "Record",
