@@ -7,8 +7,9 @@ them is an order. A fence inside a passage is defused, so that a document cannot
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
-from citewell.records import Evidence, Question
+from citewell.records import Evidence, Hit, Passage, Question, text_hash
 
 PROMPT_VERSION = "answer-1"
 
@@ -71,6 +72,15 @@ def messages(
         {"role": "system", "content": _INSTRUCTIONS[lang].format(abstention=ABSTENTIONS[lang])},
         {"role": "user", "content": content},
     ]
+
+
+@cache
+def wording(lang: str) -> str:
+    """A hash of everything that the prompt says in a language by itself: SHA-256 as hex."""
+    passage = Passage(id="d#0", doc_id="d", ordinal=0, start=0, end=4, text="text", title="title")
+    evidence = Evidence(hits=(Hit(passage=passage, rank=1, score=1.0),))
+    said = messages(Question(text="question", lang=lang), evidence, budget=100, count=len)
+    return text_hash("\0".join(part for message in said for part in (message["role"], message["content"])))
 
 
 def _block(number: int, title: str, text: str) -> str:

@@ -17,7 +17,8 @@ import structlog
 
 from citewell.errors import CitewellError, GenerationFailed, LeaseLost, StoreUnavailable, UnknownGenerator
 from citewell.ports import Generator, Leases
-from citewell.records import Answer, Draft, Evidence, Failure, Job, JobMessage, Lease
+from citewell.prompt import wording
+from citewell.records import Answer, Draft, Evidence, Failure, Job, JobMessage, Lease, Provenance
 
 log = structlog.get_logger("citewell.run")
 
@@ -127,9 +128,9 @@ class Runner:
             text = self._generate(lease, stopped)
             timings["generate"] = _ms_since(started)
             stage, started = "cite", time.perf_counter()
-            return self._cite(text, job.evidence, job.evidence.lang or job.question.lang), timings | {
-                "cite": _ms_since(started)
-            }
+            draft = self._cite(text, job.evidence, job.evidence.lang or job.question.lang)
+            draft = draft.model_copy(update={"provenance": self._provenance(job)})
+            return draft, timings | {"cite": _ms_since(started)}
         except (_StoppedError, LeaseLost):
             raise
         except CitewellError as error:
@@ -163,6 +164,13 @@ class Runner:
             raise GenerationFailed(f"generator {job.generator} ended before the answer was complete")
         stream.flush()
         return "".join(parts)
+
+    def _provenance(self, job: Job) -> Provenance:
+        card = self._generators[job.generator].describe()
+        said = card.prompt_hash or (wording(job.question.lang) if card.prompt else "")
+        told = {"model": card.model, "revision": card.revision, "prompt": card.prompt, "prompt_hash": said}
+        chosen = {"sampling": card.sampling, "seed": card.seed}
+        return Provenance.of(job.evidence).model_copy(update=told | chosen)
 
     def _let_go(self, lease: Lease, beat: _Heartbeat) -> RunResult:
         """After a stop that was asked for: hand the lease back unless it is lost already."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from citewell.errors import GenerationFailed
+from citewell.ports import GeneratorCard
 from citewell.records import Draft, Evidence, Job, Piece
 
 
@@ -34,6 +35,9 @@ class ScriptedGenerator:
 
     def info(self) -> dict[str, Any]:
         return {"generator": "scripted"}
+
+    def describe(self) -> GeneratorCard:
+        return GeneratorCard("scripted", "scripted", revision="script-1")
 
     def generate(self, jobs: Sequence[Job], cancelled: Callable[[str], bool]) -> Iterator[Piece]:
         for job in jobs:

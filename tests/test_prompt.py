@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from citewell.prompt import ABSTENTIONS, messages
+from citewell.prompt import ABSTENTIONS, messages, wording
 from citewell.records import Evidence, Hit, Passage, Question
 
 
@@ -54,3 +54,10 @@ def test_the_instruction_is_in_the_language_and_holds_the_refusal_word_for_word(
 
 def test_another_language_is_asked_in_english() -> None:
     assert prompt("x", lang="de")[0] == prompt("x", lang="en")[0]
+
+
+def test_the_hash_of_the_wording_is_that_of_what_a_language_is_told() -> None:
+    hashes = {lang: wording(lang) for lang in ABSTENTIONS}
+    assert len(set(hashes.values())) == len(ABSTENTIONS)
+    assert wording("de") == wording("en"), "another language is asked in English"
+    assert all(len(found) == 64 for found in hashes.values())

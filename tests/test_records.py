@@ -30,6 +30,14 @@ def test_an_old_reader_takes_a_newer_message_and_the_reverse() -> None:
     assert Job.from_json(json.dumps(older)).max_attempts == 3
 
 
+def test_an_answer_of_before_its_provenance_was_kept_is_read() -> None:
+    older = json.loads(Answer.queued(JOB).to_json())
+    del older["provenance"], older["replay_of"]
+    answer = Answer.from_json(json.dumps(older))
+    assert (answer.provenance.revision, answer.provenance.passages, answer.replay_of) == ("", (), "")
+    assert answer.evidence == JOB.evidence
+
+
 def test_records_do_not_change() -> None:
     with pytest.raises(ValidationError):
         JOB.answer_id = "b"  # type: ignore[misc]

@@ -12,7 +12,21 @@ from citewell.answers.sqlite import SqliteAnswers
 from citewell.config import load_settings
 from citewell.errors import BadInput, StoreUnavailable
 from citewell.ports import Leases
-from citewell.records import Answer, AnswerState, Draft, Evidence, Failure, Job, JobMessage, Lease, Question
+from citewell.records import (
+    Answer,
+    AnswerState,
+    Draft,
+    Evidence,
+    Failure,
+    Hit,
+    Job,
+    JobMessage,
+    Lease,
+    Passage,
+    PassageMark,
+    Question,
+    text_hash,
+)
 from citewell.run import Runner
 from tests.scripted import ScriptedGenerator, quote_nothing
 
@@ -69,6 +83,18 @@ def test_an_answer_is_generated_cited_and_stored(store: SqliteAnswers) -> None:
     assert set(answer.timings_ms) == {"queue", "generate", "cite", "total"}
     assert 0 <= answer.timings_ms["generate"] <= answer.timings_ms["total"] + 1
     assert "".join(deltas(store)) == "one\ntwo three"
+
+
+def test_the_record_says_what_the_answer_was_made_of(store: SqliteAnswers) -> None:
+    passage = Passage(id="d#0", doc_id="d", ordinal=0, start=0, end=5, text="Text.")
+    evidence = Evidence(hits=(Hit(passage=passage, rank=1, score=1.0),), index_version="v-000007")
+    store.create(Job(answer_id="a1", question=Question(text="say: x", lang="en"), evidence=evidence))
+    assert store.get("a1").provenance.passages == (PassageMark(id="d#0", hash=text_hash("Text.")),)
+    assert runner(store).run(JobMessage(answer_id="a1")).status == "done"
+    made = store.get("a1").provenance
+    assert (made.index_version, made.revision, made.by_chance) == ("v-000007", "script-1", False)
+    assert made.passages == (PassageMark(id="d#0", hash=text_hash("Text.")),)
+    assert (made.prompt, made.prompt_hash) == ("", ""), "it sends no prompt"
 
 
 def test_the_first_piece_goes_out_at_once_and_close_ones_together(store: SqliteAnswers) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from citewell.cite import cite
 from citewell.config import Settings
 from citewell.errors import ConfigError
 from citewell.generate.transformers import TransformersGenerator
+from citewell.prompt import PROMPT_VERSION
 from citewell.records import Job, Question
 from tests import tiny_models
 
@@ -47,6 +49,20 @@ def test_equal_jobs_give_equal_answers(generator: TransformersGenerator) -> None
     question = next(iter(tiny_models.LESSONS))
     first, second = ("".join(p.text for p in generator.generate([job(question)], lambda _: False)) for _ in range(2))
     assert first == second
+
+
+def test_it_says_what_it_is_before_and_after_it_is_loaded(generator: TransformersGenerator, tmp_path: Path) -> None:
+    card = generator.describe()
+    assert (card.prompt, card.seed) == (PROMPT_VERSION, None)
+    assert card.sampling["method"] == "greedy"
+    unloaded = TransformersGenerator(Settings(transformers_model=generator.info()["model"], max_new_tokens=40))
+    assert unloaded.describe() == card
+    copied = shutil.copytree(generator.info()["model"], tmp_path / "copy")
+    moved = TransformersGenerator(Settings(transformers_model=str(copied)))
+    assert moved.describe().revision == card.revision
+    (copied / "config.json").write_text((copied / "config.json").read_text("utf-8") + " ", "utf-8")
+    changed = TransformersGenerator(Settings(transformers_model=str(copied)))
+    assert changed.describe().revision not in ("", card.revision)
 
 
 def test_cancel_stops_at_the_next_step_and_the_answer_is_not_completed(generator: TransformersGenerator) -> None:

@@ -135,6 +135,7 @@ def finished(
         citations=result.citations,
         sentences=result.sentences,
         abstained=result.abstained,
+        provenance=result.provenance or entry.answer.provenance,
     )
 
 

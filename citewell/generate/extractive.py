@@ -17,12 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from citewell.cite import abstention
-from citewell.ports import Embedder, Vectors
+from citewell.ports import Embedder, GeneratorCard, Vectors
 from citewell.records import Hit, Job, Piece
 from citewell.text import sentences, terms
 
 Scores = npt.NDArray[np.float32]
 
+# Raised when the rules below choose other sentences than before.
+RULES = "rules-1"
 MAX_SENTENCES = 3
 # A further sentence joins the answer when it scores nearly as well as the best.
 _NEAR = 0.88
@@ -86,6 +88,11 @@ class ExtractiveGenerator:
 
     def info(self) -> dict[str, Any]:
         return {"name": "extractive", "embedder": self._embedder.info()["name"]}
+
+    def describe(self) -> GeneratorCard:
+        """Its model is the embedder, whose weights and the rules here are its revision."""
+        card = self._embedder.describe()
+        return GeneratorCard("extractive", "extractive", model=card.name, revision=f"{RULES}:{card.weights[:16]}")
 
     def generate(self, jobs: Sequence[Job], cancelled: Callable[[str], bool]) -> Iterator[Piece]:
         """One piece a sentence."""

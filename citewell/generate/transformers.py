@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import structlog
 
 from citewell.config import Settings, stay_offline
+from citewell.embed.sentence import weights_hash
 from citewell.errors import ConfigError, GenerationFailed
+from citewell.ports import GeneratorCard
 from citewell.prompt import PROMPT_VERSION, messages
 from citewell.records import Job, Piece
 
@@ -33,6 +36,7 @@ class TransformersGenerator:
         self._budget = settings.evidence_tokens
         self._model: Any = None
         self._tokenizer: Any = None
+        self._revision = ""
         # One answer at a time: two runs of `generate` on one device only slow each other down.
         self._turn = threading.Lock()
         self._loading = threading.Lock()
@@ -42,6 +46,7 @@ class TransformersGenerator:
         with self._loading:
             if self._model is None:
                 self._tokenizer, self._model = self._open()
+                self.describe()  # reads the weights once more, which an answer should not wait for
 
     def _open(self) -> tuple[Any, Any]:
         stay_offline()
@@ -78,6 +83,22 @@ class TransformersGenerator:
             "loaded": self._model is not None,
             "prompt": PROMPT_VERSION,
         }
+
+    def describe(self) -> GeneratorCard:
+        """`revision` is a hash of the model's files, or the commit of a model from the hub's cache."""
+        if not self._revision and (folder := Path(self._name)).is_dir():
+            self._revision = weights_hash(folder)[:16]
+        elif not self._revision and self._model is not None:
+            self._revision = str(getattr(self._model.config, "_commit_hash", "") or "")[:16]
+        limits = {"max_new_tokens": self._max_new_tokens, "evidence_tokens": self._budget}
+        return GeneratorCard(
+            "transformers",
+            "transformers",
+            model=self._name,
+            revision=self._revision,
+            prompt=PROMPT_VERSION,
+            sampling={"method": "greedy", **limits},
+        )
 
     def generate(self, jobs: Sequence[Job], cancelled: Callable[[str], bool]) -> Iterator[Piece]:
         """Pieces of a few characters, as the model makes them; one job after the other."""

@@ -23,7 +23,7 @@ from citewell.ports.index import (
     WriteResult,
 )
 from citewell.ports.inspection import Finding, Inspected, Inspection
-from citewell.ports.models import Embedder, EmbedderCard, Generator, Reranker, RerankResult
+from citewell.ports.models import Embedder, EmbedderCard, Generator, GeneratorCard, Reranker, RerankResult
 
 __all__ = [
     "AnswerStore",
@@ -35,6 +35,7 @@ __all__ = [
     "EmbedderCard",
     "Finding",
     "Generator",
+    "GeneratorCard",
     "Held",
     "Holdings",
     "Index",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from citewell.ports.backend import Backend, Vectors
 from citewell.records import Job, Piece, Similarity
@@ -64,7 +64,30 @@ class RerankResult:
 class Generator(Backend, Protocol):
     """Questions with their evidence to text with markers `[n]`, n being the rank of a hit."""
 
+    def describe(self) -> GeneratorCard:
+        """What it is, as far as it is known before `load`; complete afterwards."""
+        ...
+
     def generate(self, jobs: Sequence[Job], cancelled: Callable[[str], bool]) -> Iterator[Piece]:
         """Yield pieces for all jobs, interleaved as they come; ask `cancelled(answer_id)` at every step of the
         model, and stop that answer without a `last` piece when it says so."""
         ...
+
+
+@dataclass(frozen=True)
+class GeneratorCard:
+    """What writes answers, for their records: equal cards and equal jobs give equal texts, unless sampled unseeded.
+
+    `revision` tells the model's weights apart (a hash or a commit; empty where an endpoint does not say); `prompt` is
+    the version of what it is asked, `prompt_hash` the SHA-256 over instructions and chat template; `sampling` is how
+    tokens are chosen (empty: no language model); `seed` None where chance has none.
+    """
+
+    name: str
+    kind: str
+    model: str = ""
+    revision: str = ""
+    prompt: str = ""
+    prompt_hash: str = ""
+    sampling: dict[str, Any] = field(default_factory=dict)
+    seed: int | None = None

@@ -35,6 +35,7 @@ from citewell.records.base import (
 )
 from citewell.records.documents import Document, Fingerprint, LedgerEntry, Outcome, Passage
 from citewell.records.loading import Batch, BatchMessage, BatchResult, SourceMessage
+from citewell.records.provenance import PassageMark, Provenance
 from citewell.records.questions import Evidence, Filters, Hit, LegRank, Question, Range
 from citewell.records.terms import Terms, Waiting
 
@@ -66,8 +67,10 @@ __all__ = [
     "Mode",
     "Outcome",
     "Passage",
+    "PassageMark",
     "Piece",
     "Priority",
+    "Provenance",
     "Question",
     "Range",
     "Record",

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from citewell.records.base import SCHEMA_VERSION, Priority, Record
+from citewell.records.provenance import Provenance
 from citewell.records.questions import Evidence, Question
 from citewell.records.terms import Waiting
 
@@ -60,12 +61,13 @@ class Sentence(Record):
 
 
 class Draft(Record):
-    """An answer's text with its checked citations, before it becomes part of the record."""
+    """An answer's text with its checked citations and who wrote it, before it becomes part of the record."""
 
     text: str = ""
     citations: tuple[Citation, ...] = ()
     sentences: tuple[Sentence, ...] = ()
     abstained: bool = False
+    provenance: Provenance | None = None
 
 
 class Job(Record):
@@ -81,6 +83,7 @@ class Job(Record):
     request: str = ""
     expires_in: float = 0.0
     priority: Priority = "interactive"
+    replay_of: str = ""
 
 
 class JobMessage(Record):
@@ -114,7 +117,8 @@ class Answer(Record):
     """The job and its result: one record, one id, from `queued` to a final state.
 
     `request` is a hash of what an idempotency key was sent with; from `expires_at` on, unless that is 0, nobody waits
-    for the answer any more. `waiting` is looked up when a queued record is asked for, and never stored.
+    for the answer any more. `waiting` is looked up when a queued record is asked for, and never stored. `provenance`
+    says what the text follows from; `replay_of` is the answer whose question was asked again.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -127,6 +131,8 @@ class Answer(Record):
     citations: tuple[Citation, ...] = ()
     sentences: tuple[Sentence, ...] = ()
     evidence: Evidence = Evidence()
+    provenance: Provenance = Provenance()
+    replay_of: str = ""
     error: Failure | None = None
     attempt: int = 0
     created_at: float = 0.0
@@ -147,6 +153,8 @@ class Answer(Record):
             question=job.question,
             generator=job.generator,
             evidence=job.evidence,
+            provenance=Provenance.of(job.evidence),
+            replay_of=job.replay_of,
             created_at=job.created_at,
             timings_ms=dict(job.evidence.timings_ms),
             request=job.request,
