@@ -127,6 +127,11 @@ class Client:
                 time.sleep(pause)
         return self.answer(self._ask("POST", "/v1/answers", body=body, headers=headers)["id"])
 
+    def replay(self, answer_id: str, *, recorded: bool = False) -> Answer:
+        """Ask an answer's question again, with the index as it is now, or on the evidence of then; a new record."""
+        body = {"recorded": recorded}
+        return self.answer(self._ask("POST", _answer_path(answer_id) + "/replay", body=body)["id"])
+
     def ask(self, question: Question, generator: str = "", wait_s: float = 60.0, terms: Terms = _TERMS) -> Answer:
         """`submit`, then wait for the final record, or for the record as it is after `wait_s` seconds."""
         return self.answer(self.submit(question, generator, terms).id, wait_s)

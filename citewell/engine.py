@@ -191,9 +191,7 @@ class Engine:
         Raises `KeyReused`, and `Overloaded` when it would wait for longer than `max_wait`.
         """
         name = generator or self.settings.generator
-        if name not in self.generators:
-            names = ", ".join(sorted(self.generators))
-            raise UnknownGenerator(f"there is no generator `{name}`", remedy=f"Choose one of: {names}.")
+        self._must_know(name)
         answer_id, request = terms.answer_id(), terms.request(question, (generator,))
         if request and (found := self._known(answer_id, request)):
             return found
@@ -211,11 +209,40 @@ class Engine:
             expires_in=terms.expires_in,
             priority=terms.priority,
         )
+        return self._create(job)
+
+    def replay(self, answer_id: str, *, recorded: bool = False) -> Answer:
+        """Ask an answer's question again, with the index as it is now, or on the evidence of then; a new record.
+
+        `citewell.compare` says why the new answer differs. Raises `UnknownAnswer`, and `UnknownGenerator` when what
+        wrote it is not there any more.
+        """
+        found = self.store.get(answer_id)
+        self._must_know(found.generator)
+        evidence = found.evidence if recorded else self._retriever().gather(found.question)
+        job = Job(
+            answer_id=uuid.uuid4().hex,
+            evidence=evidence.model_copy(update={"timings_ms": {}}) if recorded else evidence,
+            question=found.question,
+            generator=found.generator,
+            max_attempts=self.settings.max_attempts,
+            created_at=time.time(),
+            replay_of=found.id,
+        )
+        return self._create(job)
+
+    def _must_know(self, generator: str) -> None:
+        if generator not in self.generators:
+            names = ", ".join(sorted(self.generators))
+            raise UnknownGenerator(f"there is no generator `{generator}`", remedy=f"Choose one of: {names}.")
+
+    def _create(self, job: Job) -> Answer:
         answer = self.store.create(job)
         # Of requests that come at once with one key the first is created; two of the same microsecond would both be
         # queued, which the lease makes harmless.
         if answer.created_at == job.created_at:
-            self.queue.submit(JobMessage(answer_id=job.answer_id, generator=name, priority=job.priority))
+            message = JobMessage(answer_id=job.answer_id, generator=job.generator, priority=job.priority)
+            self.queue.submit(message)
         return answer
 
     def _known(self, answer_id: str, request: str) -> Answer | None:

@@ -19,7 +19,7 @@ from citewell.errors import BadInput, ServiceUnavailable
 from citewell.records import Answer, Event
 from citewell.service.auth import caller
 from citewell.service.errors import late_error
-from citewell.service.schemas import AnswerBody, read_body
+from citewell.service.schemas import AnswerBody, ReplayBody, read_body
 from citewell.service.state import engine, service
 from citewell.waiting import SOONEST_S, ask_again_in
 
@@ -42,7 +42,16 @@ def submit() -> Response:
     """
     body = read_body(AnswerBody)
     terms = body.to_terms(_idempotency_key(), caller())
-    answer = engine().submit(body.to_question(service().settings), body.generator, terms)
+    return _accepted(engine().submit(body.to_question(service().settings), body.generator, terms))
+
+
+@blueprint.post("/<answer_id>/replay")
+def replay(answer_id: str) -> Response:
+    """The same question once more, as a new answer: on the index as it is now, or on the evidence of then."""
+    return _accepted(engine().replay(answer_id, recorded=read_body(ReplayBody).recorded))
+
+
+def _accepted(answer: Answer) -> Response:
     links = {"self": url_for(".read", answer_id=answer.id), "events": url_for(".events", answer_id=answer.id)}
     response = jsonify({"id": answer.id, "state": answer.state.value, "links": links})
     response.status_code = 202

@@ -53,6 +53,14 @@ class AnswerBody(SearchBody):
         )
 
 
+class ReplayBody(BaseModel):
+    """`POST /v1/answers/ID/replay`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    recorded: bool = False
+
+
 Body = TypeVar("Body", bound=BaseModel)
 
 

@@ -24,7 +24,7 @@ LAYERS = (
     ("citewell.ports",),
     ("citewell.language", "citewell.text", "citewell.outline", "citewell.parse", "citewell.split", "citewell.fuse",
      "citewell.paged", "citewell.prompt",
-     "citewell.cite", "citewell.evidence", "citewell.index.queries", "citewell.index.analysis",
+     "citewell.cite", "citewell.compare", "citewell.evidence", "citewell.index.queries", "citewell.index.analysis",
      "citewell.index.filters", "citewell.index.ranges", "citewell.index.words", "citewell.index.roles",
      "citewell.answers.moves", "citewell.priorities", "citewell.waiting"),
     ("citewell.embed", "citewell.index", "citewell.rerank", "citewell.generate", "citewell.answers", "citewell.jobs",
@@ -39,7 +39,7 @@ LAYERS = (
 RANK = {prefix: rank for rank, layer in enumerate(LAYERS) for prefix in layer}
 PURE = ("citewell.language", "citewell.text", "citewell.outline", "citewell.parse", "citewell.split", "citewell.fuse",
         "citewell.paged", "citewell.prompt",
-        "citewell.cite", "citewell.evidence", "citewell.index.queries", "citewell.index.filters",
+        "citewell.cite", "citewell.compare", "citewell.evidence", "citewell.index.queries", "citewell.index.filters",
         "citewell.index.ranges", "citewell.index.words", "citewell.index.roles",
         "citewell.answers.moves", "citewell.priorities", "citewell.waiting", "citewell.schedule",
         "citewell.evaluate.tune", "citewell.evaluate.measures")  # fmt: skip

@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from citewell import __version__
-from citewell.cli.answer import answer as _answer
+from citewell.cli.answers import group as _answers
 from citewell.cli.ask import ask as _ask
 from citewell.cli.config import config as _config
 from citewell.cli.doctor import doctor as _doctor
@@ -115,8 +115,9 @@ def _citewell(
         raise typer.Exit(2)
 
 
-for _command in (_ingest, _search, _ask, _answer, _serve, _worker, _info, _doctor, _config, _tune):
+for _command in (_ingest, _search, _ask, _serve, _worker, _info, _doctor, _config, _tune):
     app.command()(_command)
+app.add_typer(_answers)
 app.add_typer(_eval)
 app.add_typer(_index)
 

@@ -1,4 +1,4 @@
-"""`citewell answer`: an answer by its id; and how any answer is shown."""
+"""`citewell answers show`: an answer by its id; and how any answer is shown."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def answer(
     Examples:
 
     ```
-    citewell answer 6f1c0e6c1e0b4b7d9c3f1f6f0d6d2f5a
-    citewell answer 6f1c0e6c1e0b4b7d9c3f1f6f0d6d2f5a --wait 60 --json
+    citewell answers show 6f1c0e6c1e0b4b7d9c3f1f6f0d6d2f5a
+    citewell answers show 6f1c0e6c1e0b4b7d9c3f1f6f0d6d2f5a --wait 60 --json
     ```
     """
     finish(_look(answer_id, wait, url, key), as_json, waited=wait > 0)
@@ -78,7 +78,9 @@ def finish(found: Answer, as_json: bool, *, waited: bool) -> None:
             raise typer.Exit(1)
     elif waited:
         if not as_json:
-            show_line("remedy", f"`citewell answer {found.id} --wait 60` waits on; `citewell doctor` tells who works.")
+            show_line(
+                "remedy", f"`citewell answers show {found.id} --wait 60` waits on; `citewell doctor` tells who works."
+            )
         raise typer.Exit(1)
 
 

@@ -45,7 +45,8 @@ def ask(
         float, typer.Option("--wait", min=0, metavar="SECONDS", help="Wait this long for the answer.")
     ] = 120.0,
     no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Print the answer's id and leave; `citewell answer ID` shows it later.")
+        bool,
+        typer.Option("--no-wait", help="Print the answer's id and leave; `citewell answers show ID` shows it later."),
     ] = False,
     url: Url = None,
     key: Key = None,
@@ -107,4 +108,4 @@ def _hand_over(found: Answer, as_json: bool) -> None:
         return
     console().print(found.id, soft_wrap=True)
     if console(stderr=True).is_terminal:
-        show_line("next", f"citewell answer {found.id} --wait 60")
+        show_line("next", f"citewell answers show {found.id} --wait 60")

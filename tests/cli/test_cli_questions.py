@@ -192,10 +192,10 @@ def test_ask_without_waiting_then_answer(shop: Terminal) -> None:
     result = patient.run("ask", "Where is the shop in Bristol?", "--no-wait")
     answer_id = result.stdout.strip()
     assert re.fullmatch(r"[0-9a-f]{32}", answer_id)
-    answer = patient.json("answer", answer_id, "--wait", "60")
+    answer = patient.json("answers", "show", answer_id, "--wait", "60")
     assert answer["state"] == "done"
     assert answer["id"] == answer_id
-    assert answer_id in patient.run("answer", answer_id).stdout
+    assert answer_id in patient.run("answers", "show", answer_id).stdout
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
@@ -230,10 +230,10 @@ def test_an_answer_that_is_not_there_and_one_that_was_stopped(terminal: Terminal
     store.create(_job("stopped"))
     store.cancel("stopped")
     store.close()
-    assert "is not there yet" in terminal.run("answer", "waiting").stderr
-    assert terminal.json("answer", "waiting")["state"] == "queued"
-    assert "cancelled" in terminal.run("answer", "stopped", status=1).stderr
-    assert terminal.json("answer", "stopped", status=1)["state"] == "cancelled"
+    assert "is not there yet" in terminal.run("answers", "show", "waiting").stderr
+    assert terminal.json("answers", "show", "waiting")["state"] == "queued"
+    assert "cancelled" in terminal.run("answers", "show", "stopped", status=1).stderr
+    assert terminal.json("answers", "show", "stopped", status=1)["state"] == "cancelled"
 
 
 def test_a_failed_answer_gives_its_reason(terminal: Terminal) -> None:
@@ -243,13 +243,31 @@ def test_a_failed_answer_gives_its_reason(terminal: Terminal) -> None:
     assert lease is not None
     store.finish(lease, Failure(code="generation_failed", message="the model ran dry", remedy="Fill it up."), {})
     store.close()
-    result = terminal.run("answer", "broken", status=1)
+    result = terminal.run("answers", "show", "broken", status=1)
     assert result.stderr.splitlines() == ["failed: the model ran dry", "remedy: Fill it up."]
-    assert terminal.json("answer", "broken", status=1)["error"]["message"] == "the model ran dry"
+    assert terminal.json("answers", "show", "broken", status=1)["error"]["message"] == "the model ran dry"
+
+
+def test_an_answer_is_asked_again_and_compared(shop: Terminal) -> None:
+    first = shop.json("ask", QUESTIONS["en"]["text"])
+    made = first["provenance"]
+    assert [mark["id"] for mark in made["passages"]] == [hit["passage"]["id"] for hit in first["evidence"]["hits"]]
+    assert made["index_version"] == first["evidence"]["index_version"]
+    assert made["revision"]
+    found = shop.json("answers", "replay", first["id"], "--recorded")
+    assert (found["before"], found["same"], found["changes"]) == (first["id"], True, [])
+    assert found["before_answer"] == found["after_answer"] == first["answer"]
+    assert shop.json("answers", "diff", found["after"]) == found
+    other = shop.json("ask", QUESTIONS["en"]["text"], "--k", "1")
+    text = shop.run("answers", "diff", first["id"], other["id"]).stdout
+    assert "these differ" in " ".join(text.split())
+    assert "gone" in text
+    error = shop.json("answers", "diff", first["id"], status=1)["error"]
+    assert f"citewell answers replay {first['id']}" in error["remedy"]
 
 
 def test_an_unknown_answer(terminal: Terminal) -> None:
-    error = terminal.json("answer", "nothing", status=1)["error"]
+    error = terminal.json("answers", "show", "nothing", status=1)["error"]
     assert error["code"] == "unknown_answer"
     assert "answer_ttl" in error["remedy"]
 
@@ -258,8 +276,8 @@ def test_waiting_ends(terminal: Terminal) -> None:
     store = _store(terminal)
     store.create(_job("held"))
     assert store.lease("held", "somebody else", 60).lease is not None
-    result = terminal.run("answer", "held", "--wait", "0.2", status=1)
-    assert "citewell answer held --wait 60" in result.stderr
+    result = terminal.run("answers", "show", "held", "--wait", "0.2", status=1)
+    assert "citewell answers show held --wait 60" in result.stderr
     store.close()
 
 

@@ -33,7 +33,7 @@ def test_the_served_stack(elasticsearch_url: str, redis_db_url: str, index_name:
     assert [hit["passage"]["doc_id"] for hit in hits] == ["lamp.md"]
 
     answer_id = terminal.run("ask", "How long does the lamp burn?", "--no-wait").stdout.strip()
-    assert terminal.json("answer", answer_id)["state"] == "queued"
+    assert terminal.json("answers", "show", answer_id)["state"] == "queued"
     problems = {check["name"]: check for check in terminal.json("doctor", status=1)["checks"] if not check["ok"]}
     assert list(problems) == ["workers"]
     assert "citewell worker" in problems["workers"]["remedy"]
@@ -43,7 +43,7 @@ def test_the_served_stack(elasticsearch_url: str, redis_db_url: str, index_name:
     lines: list[str] = []
     reader = threading.Thread(target=lambda: lines.extend(worker.stderr or ()))
     reader.start()
-    assert terminal.json("answer", answer_id, "--wait", "90")["state"] == "done"
+    assert terminal.json("answers", "show", answer_id, "--wait", "90")["state"] == "done"
     text = terminal.run("ask", "How long does the lamp burn?").stdout
     assert "nine hours" in text
     assert "[1] Lamp" in text

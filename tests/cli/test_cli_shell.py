@@ -55,7 +55,7 @@ def test_a_wrong_command_names_the_nearest(terminal: Terminal) -> None:
 
 def test_an_unknown_setting_stops_every_command(terminal: Terminal) -> None:
     wrong = terminal.with_settings(passage_token="50")
-    for words in (("config",), ("search", "x"), ("ingest", "x"), ("answer", "x"), ("worker",), ("serve",)):
+    for words in (("config",), ("search", "x"), ("ingest", "x"), ("answers", "show", "x"), ("worker",), ("serve",)):
         error = wrong.json(*words, status=1)["error"]
         assert error["code"] == "config"
         assert "CITEWELL_PASSAGE_TOKEN," in error["message"]
@@ -234,7 +234,7 @@ def test_commands_against_a_running_service(service: tuple[Terminal, str], tmp_p
     assert "nine hours" in text
     assert "[1] Lamp" in text
     answer_id = terminal.run("ask", "How long does the lamp burn?", "--no-wait", "--url", url).stdout.strip()
-    assert terminal.json("answer", answer_id, "--wait", "30", "--url", url)["state"] == "done"
+    assert terminal.json("answers", "show", answer_id, "--wait", "30", "--url", url)["state"] == "done"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")

@@ -124,6 +124,20 @@ def test_a_failed_answer_is_a_record_not_an_http_error(http: FlaskClient) -> Non
     assert body["error"] == {"code": "generation_failed", "message": "no words", "remedy": "Say something else."}
 
 
+def test_a_question_is_asked_again(loaded: FlaskClient) -> None:
+    answer_id = ask(loaded, "How long does the warranty of a lamp last?")
+    first = Answer.from_json(loaded.get(f"/v1/answers/{answer_id}?wait=20").data)
+    for recorded in (True, False):
+        response = loaded.post(f"/v1/answers/{answer_id}/replay", json={"recorded": recorded})
+        assert response.status_code == 202
+        assert response.headers["Location"] == response.get_json()["links"]["self"]
+        again = Answer.from_json(loaded.get(response.headers["Location"] + "?wait=20").data)
+        assert again.replay_of == first.id
+        assert (again.answer, again.provenance) == (first.answer, first.provenance)
+    assert_error(loaded.post("/v1/answers/nobody/replay", json={}), 404, "unknown_answer")
+    assert_error(loaded.post(f"/v1/answers/{answer_id}/replay", json={"recorded": 1}), 400, "bad_input")
+
+
 # Events
 
 
