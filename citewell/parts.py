@@ -13,6 +13,7 @@ from citewell.records import JobMessage
 
 if TYPE_CHECKING:
     from citewell.ingest.distributed_store import RedisBatches
+    from citewell.ingest.scheduled import RedisSources
 
 
 def generators(settings: Settings, model: Embedder) -> dict[str, Generator]:
@@ -58,6 +59,13 @@ def batches(settings: Settings) -> RedisBatches:
     from citewell.ingest.distributed_store import RedisBatches
 
     return RedisBatches(settings)
+
+
+def scheduled(settings: Settings) -> RedisSources:
+    """When sources of the settings are due, and who loads them; the served stack alone has them."""
+    from citewell.ingest.scheduled import RedisSources
+
+    return RedisSources(settings)
 
 
 def spread(settings: Settings, library: Library, sources: Sequence[str], note: Callable[[str], None]) -> Shelf:

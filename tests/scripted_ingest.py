@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,14 @@ from citewell.ingest.distributed_queue import IngestQueue
 from citewell.ingest.distributed_sender import Sending, Waits
 from citewell.ingest.distributed_store import RedisBatches, new_run
 from citewell.ingest.distributed_work import BatchWorker
-from citewell.ingest.load import Loading, load_sources
-from citewell.ingest.sources import Limits, SourceOptions, open_source
+from citewell.ingest.load import Loading, load_sources, opened
+from citewell.ingest.scheduled import RedisSources
+from citewell.ingest.sources import Limits, Source, SourceOptions, open_source
 from citewell.library import Library
 from citewell.ports import Vectors
+from citewell.records import Outcome
 from citewell.workers.loading import LoadingCrew, run_ingest_worker
+from citewell.workers.sources import SourceRunner
 from tests.hashing import HashingEmbedder
 from tests.libraries import library
 
@@ -61,14 +64,19 @@ def shelf(settings: Settings, into: Library, sources: Sequence[str], **more: Any
 
 
 def work(settings: Settings, drain_s: float) -> int:
-    into, store = library(settings, Obedient()), RedisBatches(settings)
+    into, store, slots = library(settings, Obedient()), RedisBatches(settings), RedisSources(settings)
     batches = BatchWorker(store, into.put_part, owner=str(os.getpid()))
+
+    def ingest(sources: Sequence[Source | str], plan: Loading) -> Iterator[Outcome]:
+        return load_sources(into, opened(sources, settings), plan, lambda _: None)
 
     def close() -> None:
         into.close()
         store.close()
+        slots.close()
 
-    return run_ingest_worker(settings, LoadingCrew(batches, into.index, close), drain_s=drain_s)
+    runner = SourceRunner(settings, ingest, slots, owner=str(os.getpid()))
+    return run_ingest_worker(settings, LoadingCrew(batches, runner, into.index, close), drain_s=drain_s)
 
 
 def read(settings: Settings, address: str, options: SourceOptions) -> int:

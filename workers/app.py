@@ -192,4 +192,10 @@ def __getattr__(name: str) -> Celery:
     """`app` for Celery's own commands, made on demand, so that importing this module reads no environment."""
     if name != "app":
         raise AttributeError(name)
-    return make_app(load_settings())
+    from citewell.workers.sources import SourceScheduler, beat_entries
+
+    settings = load_settings()
+    app = make_app(settings)
+    scheduler = f"{SourceScheduler.__module__}:{SourceScheduler.__name__}"
+    app.conf.update(beat_schedule=beat_entries(settings), beat_scheduler=scheduler)
+    return app

@@ -24,6 +24,7 @@ from citewell.ingest.distributed_queue import BATCH_TASK, ROLE, ingest_queue
 from citewell.ingest.distributed_work import BatchWorker
 from citewell.records import BatchMessage
 from citewell.workers.app import DRAIN_S, connected, make_app
+from citewell.workers.sources import SourceRunner, register_sources
 from citewell.workers.sweeper import Pulse
 
 log = structlog.get_logger("citewell.workers")
@@ -34,6 +35,7 @@ class LoadingCrew:
     """What an ingest worker works with. `load` runs once, before the first message is taken."""
 
     batches: BatchWorker
+    sources: SourceRunner
     load: Callable[[], object]
     close: Callable[[], object]
 
@@ -64,6 +66,7 @@ class _IngestWorker:
         self._queue = ingest_queue(settings.index_name)
         self._app = make_app(settings)
         _register(self._app, crew.batches)
+        register_sources(self._app, crew.sources)
 
     def run(self) -> int:
         with connected(
@@ -109,16 +112,20 @@ class _IngestWorker:
         """Called in Celery's signal handler, so it only starts the clock."""
         if self._drain is None:
             log.info("worker_leaving", within_s=self._drain_s)
-            self._drain = threading.Timer(self._drain_s, self._crew.batches.stop)
+            self._drain = threading.Timer(self._drain_s, self._stop)
             self._drain.start()
 
     def _leave(self) -> None:
         if self._drain is not None:
             self._drain.cancel()
-        self._crew.batches.stop()
+        self._stop()
         self._crew.close()
         self._pulse.stop()
         self._app.close()
+
+    def _stop(self) -> None:
+        self._crew.sources.stop()
+        self._crew.batches.stop()
 
     def _keep_logging(self, **_: Any) -> None:
         """A receiver of this signal makes Celery leave logging as the program has set it up."""
@@ -144,11 +151,13 @@ def _register(app: Celery, batches: BatchWorker) -> None:
 def _build_crew(settings: Settings) -> LoadingCrew:
     from citewell.engine import build
 
-    engine, store = build(settings, role="ingest"), parts.batches(settings)
+    engine, store, slots = build(settings, role="ingest"), parts.batches(settings), parts.scheduled(settings)
     owner = f"{socket.gethostname()}:{os.getpid()}"
 
     def close() -> None:
         engine.close()
         store.close()
+        slots.close()
 
-    return LoadingCrew(BatchWorker(store, engine.library.put_part, owner=owner), engine.load, close)
+    batches = BatchWorker(store, engine.library.put_part, owner=owner)
+    return LoadingCrew(batches, SourceRunner(settings, engine.ingest, slots, owner=owner), engine.load, close)

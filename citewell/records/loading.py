@@ -41,8 +41,7 @@ class BatchResult(Record):
 
 
 class SourceMessage(Record):
-    """One run of a source of the settings. `slot` tells a message that came twice from the next one."""
+    """A run of a source of the settings is due."""
 
     schema_version: int = SCHEMA_VERSION
     name: str
-    slot: str = ""
