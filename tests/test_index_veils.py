@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,8 +40,12 @@ def hit(passage_id: str, version: int, *, second: bool = False) -> dict[str, Any
     return {"_id": passage_id + "~" * second, "_version": version, "_source": {"doc_id": doc_id, "id": passage_id}}
 
 
+def source_of(*hidden: tuple[str, int, int]) -> dict[str, Any]:
+    return {"veil": True, "hidden": json.dumps(hidden)}
+
+
 def veil(*hidden: tuple[str, int, int]) -> dict[str, Any]:
-    return {"_id": "veil:1", "_version": 1, "_source": {"veil": True, "hidden": [list(one) for one in hidden]}}
+    return {"_id": "veil:1", "_version": 1, "_source": source_of(*hidden)}
 
 
 def ids(legs: list[list[Any]]) -> list[list[str]]:
@@ -100,9 +105,9 @@ def test_many_veils_do_not_crowd_out_passages(
     """More of them than a page holds: a search sees that and asks once more."""
     index.put([write("a", ["refund one", "refund two"]), write("hidden", ["refund", "refund"])])
     index.flush()
-    hidden = [["hidden", slot, 10**6] for slot in (0, 1)]
+    hidden = [("hidden", slot, 10**6) for slot in (0, 1)]
     for number in range(40):
-        source = {"veil": True, "hidden": hidden if number == 39 else [["nobody", 0, 1]]}
+        source = source_of(*hidden) if number == 39 else source_of(("nobody", 0, 1))
         server.put(f"/{index_name}/_doc/veil:{number}", json=source).raise_for_status()
     index.flush()
     sent: list[str] = []
@@ -129,7 +134,7 @@ def test_veils_of_killed_writers_go_with_the_next_load_of_their_documents(
     for doc_id in ("a", "b"):
         body = {"doc": {"content_hash": ""}}
         server.post(f"/{index_name}-documents/_update/{doc_id}", json=body).raise_for_status()
-    source = {"veil": True, "hidden": [["a", 1, 50], ["b", 1, 50]]}
+    source = source_of(("a", 1, 50), ("b", 1, 50))
     server.put(f"/{index_name}/_doc/veil:dead", json=source).raise_for_status()
     index.put([write("a", ["gamma", "delta"])])
     index.flush()

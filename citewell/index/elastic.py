@@ -254,11 +254,12 @@ class ElasticIndex:
         return now
 
     def _writable(self) -> fence.Target:
-        """As `_target`, of a version that has all fields that writes need."""
+        """As `_target`, of a version that has all fields that writes need, and nothing left by killed writers."""
         layout = self._open()[1]
         if layout.version not in self._completed:
             assert self._place is not None
             complete(self._place, layout)
+            fence.tidy(self._target())
             self._completed.add(layout.version)
         return self._target()
 

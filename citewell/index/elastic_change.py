@@ -141,6 +141,8 @@ def left_veils(client: Elasticsearch, address: str, index: str) -> list[LeftVeil
             index=index, query={"term": {"veil": True}}, size=_VEILS_AT_ONCE, seq_no_primary_term=True
         )
     return [
-        LeftVeil(hit["_id"], tuple(hidden_by([hit])), Token(hit["_seq_no"], hit["_primary_term"]))
+        LeftVeil(
+            hit["_id"], tuple(Hidden(*one) for one in hidden_by([hit])), Token(hit["_seq_no"], hit["_primary_term"])
+        )
         for hit in answer["hits"]["hits"]
     ]

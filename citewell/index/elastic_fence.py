@@ -17,6 +17,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
+from citewell.errors import CitewellError
 from citewell.index.elastic_change import Change, Source, change, left_veils
 from citewell.index.elastic_errors import from_answer, translated
 from citewell.index.elastic_layout import Layout
@@ -112,7 +115,8 @@ def delete(target: Target, doc_ids: Sequence[str]) -> tuple[dict[str, LedgerEntr
         return _delete_once(target, seen, errors)
 
     errors = _until_won(list(dict.fromkeys(doc_ids)), attempt, target.busy_s)
-    _tidy(target, known.values())
+    if any(one.unfinished for one in known.values()):
+        tidy(target)
     return {doc_id: one.entry for doc_id, one in known.items()}, errors
 
 
@@ -123,17 +127,18 @@ class _Put:
         self._writes = {write.entry.doc_id: write for write in writes}
         # Documents of which an attempt of ours may have left passages that the winner does not know of.
         self._tried: set[str] = set()
-        self._unfinished: dict[str, Seen] = {}
+        self._met_unfinished = False
 
     def errors(self) -> dict[str, str]:
         errors = _until_won(list(self._writes), self._attempt, self._target.busy_s)
-        _tidy(self._target, self._unfinished.values())
+        if self._met_unfinished:
+            tidy(self._target)
         return errors
 
     def _attempt(self, ids: Sequence[str], errors: dict[str, str]) -> set[str]:
         """One try; the documents in which another writer was quicker."""
         seen = read(self._target, ids)
-        self._unfinished |= {doc_id: one for doc_id, one in seen.items() if one.unfinished}
+        self._met_unfinished |= any(one.unfinished for one in seen.values())
         left = [self._writes[doc_id] for doc_id in ids if not self._written_by_another(doc_id, seen.get(doc_id))]
         bulk = self._target.bulk()
         errors |= bulk.send(self._intent(write, seen.get(write.entry.doc_id)) for write in left)
@@ -210,17 +215,18 @@ def _delete_once(target: Target, seen: dict[str, Seen], errors: dict[str, str]) 
     return bulk.conflicts - errors.keys()
 
 
-def _tidy(target: Target, seen: Iterable[Seen]) -> None:
-    """Take away veils of killed writers, after documents that one of them left unfinished were written or deleted.
+def tidy(target: Target) -> None:
+    """Take away the veils of killed writers. One of which a document is still unfinished stays: he may be at work.
 
-    A veil of which a document is still unfinished stays: its writer may be at work.
+    It changes nothing that readers see, so a server that has no time for it is asked again by the next load.
     """
-    if not any(one.unfinished for one in seen):
-        return
-    for veil in left_veils(target.client, target.address, target.layout.passages):
-        now = read(target, [one.doc_id for one in veil.hidden])
-        if not any(one.unfinished for one in now.values()):
-            target.bulk().send([veil.removal(target.layout.write_passages)])
+    try:
+        for veil in left_veils(target.client, target.address, target.layout.passages):
+            now = read(target, [one.doc_id for one in veil.hidden])
+            if not any(one.unfinished for one in now.values()):
+                target.bulk().send([veil.removal(target.layout.write_passages)])
+    except CitewellError as error:
+        structlog.get_logger(__name__).warning("veils_left", reason=error.message, remedy=error.remedy)
 
 
 def _step(layout: Layout, doc_id: str, seen: Seen | None, fields: dict[str, Any]) -> Item:

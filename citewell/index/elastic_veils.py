@@ -12,9 +12,11 @@ What a killed writer leaves is a veil, and half of a document behind it. The nex
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import orjson
 
 from citewell.index.elastic_writes import Bulk, Item, spelled
 
@@ -41,20 +43,24 @@ class Hidden:
 
 
 class Veil:
-    """One writer's veil over a batch of documents; `draw` replaces what it hides."""
+    """One writer's veil over a batch of documents; `draw` replaces what it hides.
+
+    Each time has a version, so that a request which broke off and arrives late draws nothing anew.
+    """
 
     def __init__(self, bulk: Bulk, index: str) -> None:
         self._bulk = bulk
         self._index = index
         self._name = f"veil:{uuid.uuid4().hex}"
+        self._version = 0
 
     def draw(self, hidden: Iterable[Hidden]) -> str:
         """Hide this and nothing else, in one step; with nothing to hide the veil goes. The reason if it failed."""
-        listed = [[one.doc_id, one.slot, one.version] for one in hidden]
-        item = Item(_VEIL, "delete", self._index, self._name)
-        if listed:
-            source = spelled({"veil": True, "hidden": listed})
-            item = Item(_VEIL, "index", self._index, self._name, source)
+        self._version += 1
+        listed = [(one.doc_id, one.slot, one.version) for one in hidden]
+        # One text: Elasticsearch copies it to each search beside the load, and need not take it apart.
+        source = spelled({"veil": True, "hidden": orjson.dumps(listed).decode()}) if listed else b""
+        item = Item(_VEIL, "index" if listed else "delete", self._index, self._name, source, version=self._version)
         return self._bulk.send([item]).get(_VEIL, "")
 
 
@@ -62,9 +68,11 @@ def is_veil(hit: Hit) -> bool:
     return bool(hit["_source"].get("veil"))
 
 
-def hidden_by(hits: Iterable[Hit]) -> list[Hidden]:
-    """What the veils among the hits hide."""
-    return [Hidden(*entry) for hit in hits if is_veil(hit) for entry in hit["_source"]["hidden"]]
+def hidden_by(hits: Iterable[Hit]) -> Iterator[tuple[str, Slot, int]]:
+    """What the veils among the hits hide, each as the fields of `Hidden`."""
+    for hit in hits:
+        if is_veil(hit):
+            yield from orjson.loads(hit["_source"]["hidden"])
 
 
 def slot_of(hit: Hit) -> Slot:
@@ -92,8 +100,8 @@ def visible(legs: Sequence[Sequence[Hit]]) -> list[list[Hit]]:
 
 def _unveiled(hits: Sequence[Hit]) -> list[Hit]:
     upto: dict[tuple[str, Slot], int] = {}
-    for one in hidden_by(hits):
-        upto[one.doc_id, one.slot] = max(one.version, upto.get((one.doc_id, one.slot), 0))
+    for doc_id, slot, version in hidden_by(hits):
+        upto[doc_id, slot] = max(version, upto.get((doc_id, slot), 0))
     return [
         hit
         for hit in hits

@@ -29,7 +29,7 @@ MAX_CANDIDATES = 10_000
 # Elasticsearch's `max_result_window` (es_mappings).
 MAX_HITS = 10_000
 # Hits beyond `depth`, for veils and for what they hide (`elastic_veils`).
-SPARE = 8
+SPARE = 2
 # What is among the passages and is no veil.
 ANY_PASSAGE = {"exists": {"field": "doc_id"}}
 # Veils come first, whatever a passage scores.
