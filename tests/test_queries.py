@@ -116,9 +116,12 @@ class TestBodies:
         header, bm25, again, dense = lines
         assert header == again == {"index": "citewell", "allow_partial_search_results": False}
         condition = queries.elastic_filter(EVERYTHING, ())
-        assert bm25["query"]["bool"]["filter"] == condition
+        matching, veils = bm25["query"]["bool"]["should"]
+        assert matching["bool"]["filter"] == condition
+        assert veils == dense["query"], "each leg brings the veils that its refresh shows"
         assert dense["knn"]["filter"] == condition
-        assert dense["knn"]["k"] == bm25["size"] == dense["size"] == 7
+        assert dense["knn"]["k"] == bm25["size"] == dense["size"] == 7 + queries.SPARE
+        assert bm25["version"] is dense["version"] is True
         assert dense["knn"]["num_candidates"] >= 2 * 7
         assert all("vector" in body["_source"]["excludes"] for body in (bm25, dense))
         json.dumps(lines)

@@ -1,8 +1,8 @@
 """Passages and ledger in Elasticsearch 9: BM25 and vectors in one index, both legs in one round trip.
 
-A `put` is three bulk steps in an order that a kill cannot turn into a lie, nor another writer of the same document
-(`elastic_fence`). Nothing here needs a paid licence, scripting or delete-by-query, and neither `info()` nor `ping()` of
-the client.
+A `put` is three steps in an order that a kill cannot turn into a lie, nor another writer of the same document
+(`elastic_fence`); readers see each document before or after it (`elastic_veils`). Nothing here needs a paid licence,
+scripting or delete-by-query, and neither `info()` nor `ping()` of the client.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from citewell.config import Settings
 from citewell.errors import CitewellError, FingerprintMismatch, IndexUnavailable
 from citewell.index import elastic_fence as fence
 from citewell.index.elastic_errors import from_answer, public_address, translated
-from citewell.index.elastic_layout import Layout, Place, connect, find_version, open_version, similarity_of
+from citewell.index.elastic_layout import Layout, Place, complete, connect, find_version, open_version, similarity_of
+from citewell.index.elastic_veils import crowded, visible
 from citewell.index.elastic_writes import MISSING, Item, amend_item
 from citewell.index.filters import orderable
-from citewell.index.queries import counts_by_document, msearch, runnable_legs
+from citewell.index.queries import ANY_PASSAGE, MAX_HITS, SPARE, counts_by_document, msearch, page_size, runnable_legs
 from citewell.index.words import searched_text, stems, words
 from citewell.index.writes import latest, problem, results
 from citewell.ports import DocumentWrite, Held, Legs, LegsQuery, Vectors, WriteResult
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 _ENTRIES_AT_ONCE = 1000
 # Least seconds that a load waits for a busy server; the request timeout when that is longer.
 _BUSY_BUDGET_S = 60.0
+# Once, once more for many veils, and once more for an alias that moved.
+_ASKED_AT_MOST = 3
 
 
 class ElasticIndex:
@@ -42,6 +45,7 @@ class ElasticIndex:
         self._address = public_address(settings.elasticsearch_url)
         self._place: Place | None = None
         self._layout: Layout | None = None
+        self._completed: set[str] = set()
 
     # Life
 
@@ -79,7 +83,7 @@ class ElasticIndex:
         unfinished = {"term": {"content_hash": ""}}
         answers = self._msearch(
             [
-                *({"index": layout.passages}, count),
+                *({"index": layout.passages}, count | {"query": ANY_PASSAGE}),
                 *({"index": layout.documents}, count | {"query": {"bool": {"must_not": [unfinished]}}}),
                 *({"index": layout.documents}, count | {"query": unfinished}),
             ]
@@ -103,11 +107,11 @@ class ElasticIndex:
         errors = {write.entry.doc_id: problem(write, self._fingerprint.dimension) for write in batch}
         errors = {doc_id: reason for doc_id, reason in errors.items() if reason}
         batch = [write for write in batch if write.entry.doc_id not in errors]
-        errors |= fence.put(self._target(), batch, source)
+        errors |= fence.put(self._writable(), batch, source)
         return results(writes, errors)
 
     def delete(self, doc_ids: Sequence[str]) -> list[WriteResult]:
-        known, errors = fence.delete(self._target(), doc_ids)
+        known, errors = fence.delete(self._writable(), doc_ids)
         found = [(doc_id, known.get(doc_id)) for doc_id in doc_ids]
         return [
             WriteResult(doc_id, errors.get(doc_id, ""), passages=entry.passages if entry else 0, found=bool(entry))
@@ -133,13 +137,14 @@ class ElasticIndex:
         ranked: dict[Leg, list[tuple[str, float]]] = {leg: [] for leg in query.legs}
         found: dict[str, Passage] = {}
         version, answers = self._search(query)
-        for leg, answer in zip(runnable_legs(query), answers, strict=True):
-            hits = [(_passage(hit["_source"]), float(hit["_score"])) for hit in answer["hits"]["hits"]]
+        shown = visible([answer["hits"]["hits"] for answer in answers])
+        for leg, hits in zip(runnable_legs(query), shown, strict=True):
+            scores = [(hit["_source"]["id"], float(hit["_score"])) for hit in hits]
             if leg == "dense":
-                hits = [(passage, similarity_of(score, self._fingerprint)) for passage, score in hits]
-            scores = [(passage.id, score) for passage, score in hits]
-            ranked[leg] = sorted(scores, key=lambda item: (-item[1], item[0]))
-            found |= {passage.id: passage for passage, _ in hits}
+                scores = [(key, similarity_of(score, self._fingerprint)) for key, score in scores]
+            ranked[leg] = sorted(scores, key=lambda item: (-item[1], item[0]))[: query.depth]
+            taken = {key for key, _ in ranked[leg]} - found.keys()
+            found |= {hit["_source"]["id"]: _passage(hit["_source"]) for hit in hits if hit["_source"]["id"] in taken}
         return Legs(ranked=ranked, passages=found, index_version=version)
 
     def ledger(self, doc_ids: Sequence[str], *, with_document: bool = False) -> dict[str, LedgerEntry]:
@@ -209,8 +214,8 @@ class ElasticIndex:
         if not runnable_legs(query):
             return layout.version, []
         try:
-            answers = self._msearch(msearch(query, layout.searched, self._fingerprint.languages))
-            version = _answered(answers) or layout.version
+            answers = self._ask(query, layout.searched)
+            version = min(_answered(answers), default=layout.version)
         except CitewellError as error:
             if "dimension" not in error.message or self._follow(layout).searched == layout.searched:
                 raise
@@ -218,9 +223,25 @@ class ElasticIndex:
         if version != layout.version:
             now = self._follow(layout)
             if now.version != version:
-                answers = self._msearch(msearch(query, now.searched, self._fingerprint.languages))
+                answers = self._ask(query, now.searched)
                 version = now.version
         return version, answers
+
+    def _ask(self, query: LegsQuery, searched: str) -> list[dict[str, Any]]:
+        """Answers to the runnable legs in one round trip.
+
+        There is another one where veils leave no room for passages, and where the alias moved between the legs.
+        """
+        spare = SPARE
+        answers: list[dict[str, Any]] = []
+        for _ in range(_ASKED_AT_MOST):
+            answers = self._msearch(msearch(query, searched, self._fingerprint.languages, spare))
+            size = page_size(query, spare)
+            if any(crowded(answer["hits"]["hits"], size) for answer in answers):
+                spare = MAX_HITS
+            elif len(_answered(answers)) <= 1:
+                break
+        return answers
 
     def _follow(self, layout: Layout) -> Layout:
         """The layout after a swap of the alias; its own version where no other fits."""
@@ -231,6 +252,16 @@ class ElasticIndex:
             now = Layout(version=layout.version, searched=layout.version)
         self._layout = now
         return now
+
+    def _writable(self) -> fence.Target:
+        """As `_target`, of a version that has all fields that writes need, and nothing left by killed writers."""
+        layout = self._open()[1]
+        if layout.version not in self._completed:
+            assert self._place is not None
+            complete(self._place, layout)
+            fence.tidy(self._target())
+            self._completed.add(layout.version)
+        return self._target()
 
     def _target(self) -> fence.Target:
         client, layout = self._open()
@@ -253,9 +284,9 @@ def source(passage: Passage, vector: Vectors) -> dict[str, Any]:
     return passage.to_dict() | derived | {"vector": vector}
 
 
-def _answered(answers: list[dict[str, Any]]) -> str:
-    """The index that the first hit came from, "" without a hit."""
-    return next((str(hit["_index"]) for answer in answers for hit in answer["hits"]["hits"]), "")
+def _answered(answers: list[dict[str, Any]]) -> set[str]:
+    """The indices that hits came from."""
+    return {str(hit["_index"]) for answer in answers for hit in answer["hits"]["hits"]}
 
 
 def _passage(stored: dict[str, Any]) -> Passage:

@@ -1,11 +1,12 @@
 """Writes of documents that other processes may be writing at the same moment: one of them wins, whole.
 
-A write has three steps: the ledger says "unfinished" and how many passages there may be, passages are written and
-left-over ones deleted, the ledger says "done". The first step is taken only if the ledger entry is still as it was
-read, and the last only if it is still as the first one left it. The sequence number of the first step is the fencing
-token: passages carry it as their version, so a writer that was overtaken can neither write over its successor's
-passages nor beside them, however late it is (Elasticsearch remembers versions of the deleted for `gc_deletes`). Who
-was overtaken begins again after a pause, unless the other one has written the same text.
+A write has three steps: the ledger says "unfinished" and how many passages there may be, the passages are changed in
+one step for readers (`elastic_change`), the ledger says "done" and in which slot they are. The first step is taken only
+if the ledger entry is still as it was read, and the last only if it is still as the first one left it. The sequence
+number of the first step is the fencing token: passages carry it as their version, so a writer that was overtaken can
+neither write over its successor's passages nor beside them, however late it is (Elasticsearch remembers versions of
+the deleted for `gc_deletes`). Who was overtaken begins again after a pause, unless the other one has written the same
+text.
 """
 
 from __future__ import annotations
@@ -16,12 +17,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
+from citewell.errors import CitewellError
+from citewell.index.elastic_change import Change, Source, change, left_veils
 from citewell.index.elastic_errors import from_answer, translated
 from citewell.index.elastic_layout import Layout
+from citewell.index.elastic_veils import Slot
 from citewell.index.elastic_writes import Bulk, Item, Patience, Token, passing, spelled, stored_id
 from citewell.index.writes import Later
-from citewell.ports import DocumentWrite, Vectors
-from citewell.records import LedgerEntry, Passage
+from citewell.ports import DocumentWrite
+from citewell.records import LedgerEntry
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -32,15 +38,18 @@ _DOCUMENTS_AT_ONCE = 20
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 
-Source = Callable[[Passage, Vectors], dict[str, Any]]
-
 
 @dataclass(frozen=True)
-class Held:
-    """A ledger entry as it was read, and the state that it was in then."""
+class Seen:
+    """A ledger entry as it was read: the state that it was in then, and the slot in which its passages are."""
 
     entry: LedgerEntry
     token: Token
+    slot: Slot
+
+    @property
+    def unfinished(self) -> bool:
+        return not self.entry.content_hash
 
 
 @dataclass(frozen=True)
@@ -56,12 +65,12 @@ class Target:
         return Bulk(self.client, self.address, self.busy_s)
 
 
-def read(target: Target, doc_ids: Sequence[str]) -> dict[str, Held]:
+def read(target: Target, doc_ids: Sequence[str]) -> dict[str, Seen]:
     """Ledger entries without their documents, as they are now: a get by id needs no refresh."""
     return {one.entry.doc_id: one for one in entries(target, doc_ids)}
 
 
-def entries(target: Target, doc_ids: Sequence[str], *, with_document: bool = False) -> Iterator[Held]:
+def entries(target: Target, doc_ids: Sequence[str], *, with_document: bool = False) -> Iterator[Seen]:
     """Ledger entries of those documents that have one, as they are now."""
     size, hidden = (_DOCUMENTS_AT_ONCE, None) if with_document else (_AT_ONCE, ["document"])
     for start in range(0, len(doc_ids), size):
@@ -74,7 +83,7 @@ def entries(target: Target, doc_ids: Sequence[str], *, with_document: bool = Fal
                 raise from_answer(target.address, 404, doc["error"])
             if doc["found"]:
                 token = Token(doc["_seq_no"], doc["_primary_term"])
-                yield Held(LedgerEntry.model_validate(doc["_source"]), token)
+                yield Seen(LedgerEntry.model_validate(doc["_source"]), token, doc["_source"].get("slot", 0))
 
 
 def _asked(target: Target, ids: Sequence[str], hidden: list[str] | None, patience: Patience) -> Any:
@@ -97,15 +106,18 @@ def put(target: Target, writes: Sequence[DocumentWrite], source: Source) -> dict
 
 def delete(target: Target, doc_ids: Sequence[str]) -> tuple[dict[str, LedgerEntry], dict[str, str]]:
     """Delete documents; what the ledger had of them, and reasons by id for those that failed."""
-    known: dict[str, LedgerEntry] = {}
+    known: dict[str, Seen] = {}
 
     def attempt(ids: Sequence[str], errors: dict[str, str]) -> set[str]:
-        held = read(target, ids)
-        for doc_id, one in held.items():
-            known.setdefault(doc_id, one.entry)
-        return _delete_once(target, held, errors)
+        seen = read(target, ids)
+        for doc_id, one in seen.items():
+            known.setdefault(doc_id, one)
+        return _delete_once(target, seen, errors)
 
-    return known, _until_won(list(dict.fromkeys(doc_ids)), attempt, target.busy_s)
+    errors = _until_won(list(dict.fromkeys(doc_ids)), attempt, target.busy_s)
+    if any(one.unfinished for one in known.values()):
+        tidy(target)
+    return {doc_id: one.entry for doc_id, one in known.items()}, errors
 
 
 class _Put:
@@ -115,74 +127,85 @@ class _Put:
         self._writes = {write.entry.doc_id: write for write in writes}
         # Documents of which an attempt of ours may have left passages that the winner does not know of.
         self._tried: set[str] = set()
+        self._met_unfinished = False
 
     def errors(self) -> dict[str, str]:
-        return _until_won(list(self._writes), self._attempt, self._target.busy_s)
+        errors = _until_won(list(self._writes), self._attempt, self._target.busy_s)
+        if self._met_unfinished:
+            tidy(self._target)
+        return errors
 
     def _attempt(self, ids: Sequence[str], errors: dict[str, str]) -> set[str]:
         """One try; the documents in which another writer was quicker."""
-        held = read(self._target, ids)
-        left = [self._writes[doc_id] for doc_id in ids if not self._written_by_another(doc_id, held.get(doc_id))]
-        old = {doc_id: self._most(doc_id, held.get(doc_id)) for doc_id in ids}
+        seen = read(self._target, ids)
+        self._met_unfinished |= any(one.unfinished for one in seen.values())
+        left = [self._writes[doc_id] for doc_id in ids if not self._written_by_another(doc_id, seen.get(doc_id))]
         bulk = self._target.bulk()
-        errors |= bulk.send(self._intent(write, held.get(write.entry.doc_id), old) for write in left)
+        errors |= bulk.send(self._intent(write, seen.get(write.entry.doc_id)) for write in left)
         tokens = dict(bulk.tokens)
         left = [write for write in left if write.entry.doc_id in tokens]
-        self._tried |= {write.entry.doc_id for write in left}
-        errors |= bulk.send(item for write in left for item in self._passages(write, old, tokens))
+        changes = [self._change(write, seen.get(write.entry.doc_id), tokens) for write in left]
+        self._tried |= tokens.keys()
+        errors |= change(bulk, self._target.layout.write_passages, changes, self._source)
         bad = errors.keys() | bulk.conflicts
-        left = [write for write in left if write.entry.doc_id not in bad]
-        errors |= bulk.send(self._entry(write, tokens[write.entry.doc_id]) for write in left)
+        good = [one for one in changes if one.doc_id not in bad]
+        errors |= bulk.send(self._entry(self._writes[one.doc_id], tokens[one.doc_id], one.slot) for one in good)
         return bulk.conflicts - errors.keys()
 
-    def _written_by_another(self, doc_id: str, held: Held | None) -> bool:
+    def _written_by_another(self, doc_id: str, seen: Seen | None) -> bool:
         """After an attempt of ours: whether the document is there, whole, as it was to be written."""
         write = self._writes[doc_id]
-        if doc_id not in self._tried or held is None:
+        if doc_id not in self._tried or seen is None:
             return False
-        return (held.entry.content_hash, held.entry.passages) == (write.entry.content_hash, len(write.passages))
+        return (seen.entry.content_hash, seen.entry.passages) == (write.entry.content_hash, len(write.passages))
 
-    def _most(self, doc_id: str, held: Held | None) -> int:
+    def _most(self, doc_id: str, seen: Seen | None) -> int:
         """Most passages that the index may have of the document."""
         tried = len(self._writes[doc_id].passages) if doc_id in self._tried else 0
-        return max(tried, held.entry.passages if held else 0)
+        return max(tried, seen.entry.passages if seen else 0)
 
-    def _intent(self, write: DocumentWrite, held: Held | None, old: dict[str, int]) -> Item:
+    def _intent(self, write: DocumentWrite, seen: Seen | None) -> Item:
         """The document that readers may ask for stays until the last step replaces it."""
         doc_id = write.entry.doc_id
-        most = max(old[doc_id], len(write.passages))
+        most = max(self._most(doc_id, seen), len(write.passages))
         fields = write.entry.model_copy(update={"content_hash": "", "passages": most}).to_dict()
         del fields["document"]
-        return _step(self._target.layout, doc_id, held, fields)
+        return _step(self._target.layout, doc_id, seen, fields)
 
-    def _passages(self, write: DocumentWrite, old: dict[str, int], tokens: dict[str, Token]) -> Iterator[Item]:
-        doc_id, index = write.entry.doc_id, self._target.layout.write_passages
-        version = _version(tokens[doc_id])
-        for passage, vector in zip(write.passages, write.vectors, strict=True):
-            line = spelled(self._source(passage, vector))
-            yield Item(doc_id, "index", index, passage.id, line, version=version)
-        for ordinal in range(len(write.passages), old[doc_id]):
-            yield Item(doc_id, "delete", index, Passage.make_id(doc_id, ordinal), version=version)
+    def _change(self, write: DocumentWrite, seen: Seen | None, tokens: dict[str, Token]) -> Change:
+        doc_id = write.entry.doc_id
+        return Change(
+            doc_id,
+            version=_version(tokens[doc_id]),
+            write=write,
+            former=self._most(doc_id, seen),
+            was=seen.slot if seen else None,
+            messy=doc_id in self._tried or (seen is not None and seen.unfinished),
+        )
 
-    def _entry(self, write: DocumentWrite, token: Token) -> Item:
+    def _entry(self, write: DocumentWrite, token: Token, slot: Slot) -> Item:
         doc_id, index = write.entry.doc_id, self._target.layout.write_documents
-        return Item(doc_id, "index", index, doc_id, spelled(write.entry.to_dict()), only_at=token)
+        source = spelled(write.entry.to_dict() | {"slot": slot})
+        return Item(doc_id, "index", index, doc_id, source, only_at=token)
 
 
-def _delete_once(target: Target, held: dict[str, Held], errors: dict[str, str]) -> set[str]:
+def _delete_once(target: Target, seen: dict[str, Seen], errors: dict[str, str]) -> set[str]:
     """A delete that is cut short must not leave a ledger that says all is well, so it has three steps, too."""
     layout, bulk = target.layout, target.bulk()
-    unfinished = {doc_id: {"doc_id": doc_id, "content_hash": ""} for doc_id in held}
-    errors |= bulk.send(_step(layout, doc_id, held[doc_id], fields) for doc_id, fields in unfinished.items())
+    unfinished = {doc_id: {"doc_id": doc_id, "content_hash": ""} for doc_id in seen}
+    errors |= bulk.send(_step(layout, doc_id, seen[doc_id], fields) for doc_id, fields in unfinished.items())
     tokens = dict(bulk.tokens)
-
-    def passages() -> Iterator[Item]:
-        for doc_id, token in tokens.items():
-            for ordinal in range(held[doc_id].entry.passages):
-                name = Passage.make_id(doc_id, ordinal)
-                yield Item(doc_id, "delete", layout.write_passages, name, version=_version(token))
-
-    errors |= bulk.send(passages())
+    changes = [
+        Change(
+            doc_id,
+            version=_version(token),
+            former=seen[doc_id].entry.passages,
+            was=seen[doc_id].slot,
+            messy=seen[doc_id].unfinished,
+        )
+        for doc_id, token in tokens.items()
+    ]
+    errors |= change(bulk, layout.write_passages, changes)
     bad = errors.keys() | bulk.conflicts
     errors |= bulk.send(
         Item(doc_id, "delete", layout.write_documents, doc_id, only_at=token)
@@ -192,13 +215,27 @@ def _delete_once(target: Target, held: dict[str, Held], errors: dict[str, str]) 
     return bulk.conflicts - errors.keys()
 
 
-def _step(layout: Layout, doc_id: str, held: Held | None, fields: dict[str, Any]) -> Item:
+def tidy(target: Target) -> None:
+    """Take away the veils of killed writers. One of which a document is still unfinished stays: he may be at work.
+
+    It changes nothing that readers see, so a server that has no time for it is asked again by the next load.
+    """
+    try:
+        for veil in left_veils(target.client, target.address, target.layout.passages):
+            now = read(target, [one.doc_id for one in veil.hidden])
+            if not any(one.unfinished for one in now.values()):
+                target.bulk().send([veil.removal(target.layout.write_passages)])
+    except CitewellError as error:
+        structlog.get_logger(__name__).warning("veils_left", reason=error.message, remedy=error.remedy)
+
+
+def _step(layout: Layout, doc_id: str, seen: Seen | None, fields: dict[str, Any]) -> Item:
     """The ledger entry with these fields changed, if it is still as it was read; a new one if there is none yet."""
     index = layout.write_documents
-    if held is None:
+    if seen is None:
         return Item(doc_id, "create", index, doc_id, spelled(fields))
     line = spelled({"doc": fields, "detect_noop": False})  # a step that changes nothing still needs a new token
-    return Item(doc_id, "update", index, doc_id, line, only_at=held.token)
+    return Item(doc_id, "update", index, doc_id, line, only_at=seen.token)
 
 
 def _version(token: Token) -> int:

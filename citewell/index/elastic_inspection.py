@@ -11,6 +11,7 @@ from citewell.errors import IndexUnavailable
 from citewell.index import elastic_layout as layout
 from citewell.index.elastic_errors import translated
 from citewell.index.elastic_layout import LEDGER, NEXT, PREVIOUS, Layout, Place
+from citewell.index.queries import ANY_PASSAGE
 from citewell.index.roles import HALF_MADE, retired
 from citewell.ports import Finding
 from citewell.records import Fingerprint
@@ -97,7 +98,7 @@ class ElasticInspection:
 
     def _count(self, index: str) -> int:
         with translated(self._place.address):
-            return int(self._place.client.count(index=index)["count"])
+            return int(self._place.client.count(index=index, query=ANY_PASSAGE)["count"])
 
     def _halves(self) -> dict[str, _Half]:
         alias = self._place.alias

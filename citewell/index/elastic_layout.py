@@ -93,10 +93,25 @@ def connect(settings: Settings) -> Place:
     return Place(client, settings.index_name, address)
 
 
+def complete(place: Place, layout: Layout) -> None:
+    """Give a version that was made earlier the fields that writes have needed since."""
+    with translated(place.address):
+        for kind, index in (("passages", layout.passages), ("documents", layout.documents)):
+            there = place.client.indices.get_mapping(index=index)[index]["mappings"].get("properties", {})
+            fields = _stored(kind)["mappings"]["properties"]
+            if missing := {name: fields[name] for name in fields if name not in there}:
+                place.client.indices.put_mapping(index=index, properties=missing)
+
+
+def _stored(kind: str) -> dict[str, Any]:
+    text = resources.files("citewell.es_mappings").joinpath(f"{kind}.v{INDEX_SCHEMA}.json").read_text("utf-8")
+    made: dict[str, Any] = json.loads(text)
+    return made
+
+
 def body(kind: str, fingerprint: Fingerprint, recipe: dict[str, Any] | None = None) -> dict[str, Any]:
     """Settings and mapping of `passages` or `documents`, with what the fingerprint decides filled in."""
-    text = resources.files("citewell.es_mappings").joinpath(f"{kind}.v{INDEX_SCHEMA}.json").read_text("utf-8")
-    filled: dict[str, Any] = json.loads(text)
+    filled = _stored(kind)
     mappings = filled["mappings"]
     mappings["_meta"] = {"citewell": fingerprint.to_dict(), "recipe": recipe or {}}
     if kind == "passages":

@@ -13,6 +13,7 @@ from citewell.errors import BadInput, Conflict, IndexUnavailable
 from citewell.index import elastic_layout as layout
 from citewell.index.elastic_errors import from_answer, translated
 from citewell.index.elastic_layout import LEDGER, PREVIOUS, Layout, Place
+from citewell.index.queries import ANY_PASSAGE
 from citewell.index.roles import may_create, may_drop, named, next_name, with_role
 from citewell.ports import IndexVersion, Inspection
 from citewell.records import Fingerprint
@@ -165,7 +166,7 @@ class ElasticVersions:
     def _counted(self, version: IndexVersion) -> IndexVersion:
         place, unfinished = self._here(), {"term": {"content_hash": ""}}
         with translated(place.address):
-            passages = place.client.count(index=version.name)["count"]
+            passages = place.client.count(index=version.name, query=ANY_PASSAGE)["count"]
             done = place.client.count(index=version.name + LEDGER, query={"bool": {"must_not": [unfinished]}})["count"]
             halves = place.client.count(index=version.name + LEDGER, query=unfinished)["count"]
         return version.with_counts(done, passages, halves)

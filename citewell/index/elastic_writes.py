@@ -81,7 +81,7 @@ class Item:
     """One bulk action: `op` is create, index, update or delete; `source` its JSON line. `doc_id` owns it.
 
     `only_at` writes only what is still in that state; `version` only over what has no greater one. An item that this
-    (or `create`) refuses is a conflict, not an error.
+    (or `create`) refuses is a conflict, not an error. `ending` is added to the `_id`.
     """
 
     doc_id: str
@@ -91,6 +91,7 @@ class Item:
     source: bytes = b""
     only_at: Token | None = None
     version: int | None = None
+    ending: str = ""
 
     @property
     def fenced(self) -> bool:
@@ -98,7 +99,8 @@ class Item:
 
     def lines(self) -> list[bytes]:
         # Without `require_alias`, writing to an index that was deleted would make one with a guessed mapping.
-        action: dict[str, Any] = {"_index": self.index, "_id": stored_id(self.name), "require_alias": True}
+        name = stored_id(self.name) + self.ending
+        action: dict[str, Any] = {"_index": self.index, "_id": name, "require_alias": True}
         if self.only_at is not None:
             action |= {"if_seq_no": self.only_at.seq_no, "if_primary_term": self.only_at.term}
         elif self.op == "update":

@@ -26,6 +26,14 @@ STANDARD_WEIGHT = 0.5
 MAX_BM25_WORDS = 400
 MAX_BM25_CHARS = 2000
 MAX_CANDIDATES = 10_000
+# Elasticsearch's `max_result_window` (es_mappings).
+MAX_HITS = 10_000
+# Hits beyond `depth`, for veils and for what they hide (`elastic_veils`).
+SPARE = 2
+# What is among the passages and is no veil.
+ANY_PASSAGE = {"exists": {"field": "doc_id"}}
+# Veils come first, whatever a passage scores.
+_VEILS = {"constant_score": {"filter": {"term": {"veil": True}}, "boost": 1e30}}
 
 
 def bm25_text(text: str) -> str:
@@ -114,14 +122,31 @@ def runnable_legs(query: LegsQuery) -> list[Leg]:
     return wanted
 
 
-def msearch(query: LegsQuery, index: str, languages: Sequence[str] = tuple(LANGUAGES)) -> list[dict[str, Any]]:
+def page_size(query: LegsQuery, spare: int) -> int:
+    return min(MAX_HITS, query.depth + spare)
+
+
+def msearch(
+    query: LegsQuery, index: str, languages: Sequence[str] = tuple(LANGUAGES), spare: int = SPARE
+) -> list[dict[str, Any]]:
     """Lines of one `_msearch`: a header and a body for each of `runnable_legs`, in that order.
 
-    A shard that fails makes the leg an error: an answer from a part of the documents must not pass for a whole one.
+    Each leg brings the veils of its own shard and refresh, before its passages, and each hit the version of its
+    document's write. A shard that fails makes the leg an error: an answer from a part of the documents must not pass
+    for a whole one.
     """
     header = {"index": index, "allow_partial_search_results": False}
-    bodies = {"bm25": lambda: bm25_body(query, languages), "dense": lambda: dense_body(query)}
-    return [line for leg in runnable_legs(query) for line in (header, bodies[leg]())]
+    extra = {"size": page_size(query, spare), "version": True}
+    lines: list[dict[str, Any]] = []
+    for leg in runnable_legs(query):
+        if leg == "bm25":
+            body = bm25_body(query, languages)
+            veiled: dict[str, Any] = {"query": {"bool": {"should": [body["query"], _VEILS]}}}
+        else:
+            body = dense_body(query)
+            veiled = {"query": _VEILS, "knn": body["knn"] | {"k": min(extra["size"], body["knn"]["num_candidates"])}}
+        lines += [header, body | veiled | extra]
+    return lines
 
 
 # LanceDB
