@@ -20,7 +20,8 @@ FILES = sorted(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.p
 # Lowest first; a module imports from its own layer and from those below. A longer prefix wins.
 LAYERS = (
     ("citewell", "citewell.records", "citewell.errors"),
-    ("citewell.config", "citewell.settings_file", "citewell.device", "citewell.schedule"),
+    ("citewell.config", "citewell.settings_file", "citewell.device", "citewell.memory",
+     "citewell.schedule"),
     ("citewell.ports",),
     ("citewell.language", "citewell.text", "citewell.outline", "citewell.parse", "citewell.split", "citewell.fuse",
      "citewell.paged", "citewell.prompt",

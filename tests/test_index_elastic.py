@@ -192,6 +192,20 @@ def test_a_long_load_is_cut_by_bytes(opener: Opener, monkeypatch: pytest.MonkeyP
     assert index.info()["passages"] == 60
 
 
+def test_requests_on_their_way_at_once_name_whom_each_refused(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elastic_writes, "CHUNK_BYTES", 4000)
+    index = opener()
+    too_deep: dict[str, Any] = {}
+    for _ in range(30):
+        too_deep = {"a": too_deep}
+    writes = [write(f"d{n}", ["refund"] * 3, metadata=too_deep if n % 7 == 3 else {}) for n in range(40)]
+    results = index.put(writes)
+    index.flush()
+    assert [result.doc_id for result in results if result.error] == [f"d{n}" for n in range(40) if n % 7 == 3]
+    assert index.info()["passages"] == 3 * 34
+    assert index.ledger([f"d{n}" for n in range(40)])["d4"].content_hash
+
+
 def test_a_missing_analyzer_names_the_plugins(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(analysis.LANGUAGES, "en", analysis.Language("absent", plugin="analysis-absent"))
     with pytest.raises(ConfigError) as told:

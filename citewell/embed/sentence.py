@@ -21,6 +21,7 @@ import yaml
 
 from citewell import device
 from citewell.config import Settings, stay_offline
+from citewell.embed import packed
 from citewell.errors import EmbedderUnavailable, MissingDependency
 from citewell.language import normalize
 from citewell.ports import EmbedderCard, Vectors
@@ -37,6 +38,8 @@ _HASH_BLOCK = 1 << 20
 # Larger batches leave a CPU's caches: 64 texts at once are a fifth slower than 16 (docs/performance.md).
 _CPU_BATCH = 16
 _GPU_BATCH = 128
+# PyTorch's attention on a CPU takes twice as long for 158 tokens as for 160 (docs/LOG.md, "The forward pass").
+_TOKENS_STEP = 16
 # Python itself runs in one thread at a time: more batches at once would wait for it.
 _MOST_BATCHES = 8
 
@@ -82,6 +85,7 @@ class SentenceTransformerEmbedder:
         self._model: SentenceTransformer | None = None
         self._card: EmbedderCard | None = None
         self._counter: Tokenizer | None = None
+        self._padding: dict[str, Any] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
 
@@ -92,6 +96,8 @@ class SentenceTransformerEmbedder:
                 self._model = self._open()
                 self._card = self._describe(self._model)
                 self._counter = _counter(self._card)
+                if self._model.device.type == "cpu" and self._card.max_tokens % _TOKENS_STEP == 0:
+                    self._padding = {"processing_kwargs": {"text": {"pad_to_multiple_of": _TOKENS_STEP}}}
 
     def _open(self) -> SentenceTransformer:
         stay_offline()
@@ -103,13 +109,16 @@ class SentenceTransformerEmbedder:
         where = device.chosen(self._device)
         kind = {"dtype": device.dtype(where, self._precision)}
         try:
-            return SentenceTransformer(source, device=where, model_kwargs=kind)
+            model = SentenceTransformer(source, device=where, model_kwargs=kind)
         except Exception as error:  # the library raises many kinds for a model that is absent or broken
             raise EmbedderUnavailable(
                 f"the embedder `{self._name}` cannot be loaded: {error}",
                 remedy="Give a folder with a sentence-transformers model, or `packaged`. Models are not downloaded "
                 "unless HF_HUB_OFFLINE=0 is set.",
             ) from error
+        if where == "cpu":
+            packed.pack(model)
+        return model
 
     @staticmethod
     def _packaged_folder() -> Path:
@@ -183,7 +192,7 @@ class SentenceTransformerEmbedder:
         def one(start: int) -> None:
             some = order[start : start + size]
             batch = [texts[n] for n in some]
-            found = encode(batch, batch_size=size, normalize_embeddings=False, show_progress_bar=False)
+            found = encode(batch, batch_size=size, normalize_embeddings=False, show_progress_bar=False, **self._padding)
             vectors[some] = np.asarray(found, dtype=np.float32)
 
         starts = range(0, len(texts), size)

@@ -6,10 +6,13 @@ An item is one action on one document; what comes back is a reason per document 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import random
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +24,11 @@ from citewell.index.writes import Later
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
-# Elasticsearch takes 100 MB; smaller requests spread its memory and lose less when one fails.
-CHUNK_BYTES = 8_000_000
+# Elasticsearch takes 100 MB; smaller requests spread its memory, lose less when one fails, and are on their way while
+# the next one is made.
+CHUNK_BYTES = 500_000
+# Requests on their way at once.
+_REQUESTS = 3
 # Elasticsearch refuses ids above 512 bytes.
 _MAX_ID_BYTES = 480
 # What Elasticsearch calls an update of a document that is not there.
@@ -133,8 +139,9 @@ def amend_item(doc_id: str, index: str, name: str, fields: Mapping[str, Any]) ->
 
 
 class Bulk:
-    """Sends items in order. `budget_s` bounds the seconds spent on trying busy items again, per call of `send`.
+    """Sends items, which may overtake each other.
 
+    `budget_s` bounds the seconds spent on trying busy items again, per call of `send`.
     `conflicts` are the documents of which a fenced item was refused; `tokens` the states that fenced items have made,
     by document, the last one's of each.
     """
@@ -154,14 +161,29 @@ class Bulk:
         """
         errors: dict[str, str] = {}
         deadline = time.monotonic() + self._budget_s
-        for chunk in _chunks(items):
-            pending, patience = chunk, Patience(deadline)
-            while pending:
-                pending, failed, busy = self._once(pending)
-                errors |= failed
-                if pending and not patience.lasts():
-                    errors |= {item.doc_id: Later(f"the server stayed busy: {busy}") for item in pending}
-                    break
+        chunks = _chunks(items)
+        first, second = next(chunks, []), next(chunks, [])
+        if not second:
+            return self._sent(first, deadline)
+        waiting: deque[Future[dict[str, str]]] = deque()
+        with ThreadPoolExecutor(_REQUESTS, "citewell-bulk") as pool:
+            for chunk in itertools.chain([first, second], chunks):
+                waiting.append(pool.submit(self._sent, chunk, deadline))
+                if len(waiting) > _REQUESTS:
+                    errors |= waiting.popleft().result()
+            for sent in waiting:
+                errors |= sent.result()
+        return errors
+
+    def _sent(self, pending: list[Item], deadline: float) -> dict[str, str]:
+        """Send one request until nothing in it has to be tried again."""
+        errors: dict[str, str] = {}
+        patience = Patience(deadline)
+        while pending:
+            pending, failed, busy = self._once(pending)
+            errors |= failed
+            if pending and not patience.lasts():
+                return errors | {item.doc_id: Later(f"the server stayed busy: {busy}") for item in pending}
         return errors
 
     def _once(self, items: list[Item]) -> tuple[list[Item], dict[str, str], str]:

@@ -23,6 +23,7 @@ from citewell.errors import CitewellError, IndexUnavailable, InvalidDocument
 from citewell.ingest.compare import moved
 from citewell.ingest.line import Line
 from citewell.ingest.sources import Item, failed
+from citewell.memory import give_back
 from citewell.ports import DocumentWrite, Embedder, Index, Vectors
 from citewell.records import Document, LedgerEntry, Outcome, Passage
 from citewell.split import Splitter
@@ -37,6 +38,8 @@ BATCH_CHARACTERS = 2_000_000
 BATCH_SECONDS = 2.0
 # One batch is written, one waits to be, one is embedded, one waits to be.
 _INSIDE = 4
+# Batches between two times that freed memory goes back to the system.
+_BATCHES_BETWEEN_TRIMS = 4
 # Passages embedded between two looks at whether the load was interrupted.
 _EMBEDDED_AT_ONCE = 512
 _NO_WORDS = "the document has no words"
@@ -89,7 +92,9 @@ class Pipeline:
         write = partial(self._write_all, source=source, followers=followers)
         line: Line[_Batch] = Line((partial(self._embed, stopped=stopped), write), stopped)
         try:
-            for batch in self._through(line, items):
+            for number, batch in enumerate(self._through(line, items)):
+                if number % _BATCHES_BETWEEN_TRIMS == 0:
+                    give_back()
                 refused = refused or batch.refused
                 for outcome in batch.outcomes:
                     key = hash(outcome.doc_id)  # 64 bits a document instead of its id
