@@ -3,8 +3,8 @@
     python -m tests.scripted_ingest worker '{"redis_url": ..., "drain_s": 60}'
     python -m tests.scripted_ingest reader '{"redis_url": ..., "source": "sqlite:///…", "query": "select …"}'
 
-Words in a text: `DIE` kills the process, `RAISE` raises, `SLOW` takes a moment. A reader prints each outcome's id and
-status. Logs go to standard error.
+Words in a text: `DIE` kills the process, `RAISE` raises, `SLOW` takes a moment, `HANG` seconds. A reader prints each
+outcome's id and status. Logs go to standard error.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class Obedient(HashingEmbedder):
             os.kill(os.getpid(), signal.SIGKILL)
         if "RAISE" in words:
             raise RuntimeError("told to raise")
+        time.sleep(3.0 if "HANG" in words else 0.0)
         time.sleep(0.002 * sum("SLOW" in text for text in texts))
         return super().embed_passages(texts)
 

@@ -23,8 +23,10 @@ import numpy as np
 import pytest
 import redis
 
+from citewell.checkup import look
 from citewell.config import Settings, load_settings
 from citewell.errors import LeaseLost, QueueUnavailable
+from citewell.ingest.distributed_inspection import NO_BATCH
 from citewell.ingest.distributed_queue import IngestQueue, ingest_queue
 from citewell.ingest.distributed_sender import Waits
 from citewell.ingest.distributed_store import BatchLease, RedisBatches, new_run
@@ -32,7 +34,7 @@ from citewell.ingest.failures import document_again
 from citewell.ingest.load import Loading, load_sources
 from citewell.ingest.sources import Item, Known, Tell
 from citewell.library import Library
-from citewell.records import Batch, BatchMessage, BatchResult, Document, Outcome
+from citewell.records import Batch, BatchMessage, BatchResult, Document, Outcome, SourceMessage
 from tests.libraries import library
 from tests.scripted_ingest import Obedient, shelf
 
@@ -288,6 +290,31 @@ class TestStore:
         assert BatchMessage.model_validate({"run": "r", "number": 1}).schema_version == 1
 
 
+class TestDoctor:
+    def test_messages_of_a_killed_load_are_found_and_taken_off(self, redis_db_url: str) -> None:
+        """Other messages, and those of a load that is alive, are left alone."""
+        settings = load_settings(stack="served", redis_url=redis_db_url, lease_seconds=5)
+        store, queue = RedisBatches(settings), IngestQueue(settings)
+        alive, dead = TestStore.run(store, 1), TestStore.run(store, 1, 2)
+        for run, number in ((alive, 1), (dead, 1), (dead, 2), (dead, 3)):
+            queue.send(BatchMessage(run=run, number=number))
+        queue.send(SourceMessage(name="faq"))
+
+        def found(*, fix: bool = False) -> list[tuple[str, str, bool]]:
+            results = look(store.inspection(), fix=fix)
+            return sorted((result.finding.kind, result.finding.name, result.fixed) for result in results)
+
+        assert found() == [(NO_BATCH, f"{dead}:3", False)]
+        store.forget(dead, [], whole=True)
+        assert found() == [(NO_BATCH, f"{dead}:{number}", False) for number in (1, 2, 3)]
+        assert queue.depth() == 5
+        assert found(fix=True) == [(NO_BATCH, f"{dead}:{number}", True) for number in (1, 2, 3)]
+        assert queue.depth() == 2
+        assert found() == []
+        queue.close()
+        store.close()
+
+
 class TestLoads:
     def test_a_killed_workers_batches_are_done_by_the_other(
         self, settings: Settings, processes: Processes, into: Library, client: redis.Redis
@@ -435,6 +462,15 @@ class TestLoads:
         assert entry.document is not None
         assert "the last one" in entry.document.text
 
+    def test_a_document_that_is_no_text_fails_before_it_is_sent(
+        self, settings: Settings, processes: Processes, into: Library
+    ) -> None:
+        processes.start()
+        items = [*documents(3), Document(id="half", text="half a \ud83d character"), *documents(3, first=3)]
+        outcomes = loaded(settings, into, items)
+        assert [outcome.status for outcome in outcomes] == ["added"] * 3 + ["failed"] + ["added"] * 3
+        assert "no Unicode text" in outcomes[3].reason
+
     def test_sync_deletes_what_the_source_no_longer_has(
         self, settings: Settings, processes: Processes, into: Library
     ) -> None:
@@ -520,6 +556,38 @@ class TestSince:
         until(lambda: client.llen(ingest_queue(settings.index_name)) == 0)
         for key in client.scan_iter(f"{settings.index_name}:*"):
             assert int(str(client.ttl(key))) > 0, key
+
+    def test_batches_that_overtake_leave_no_revision_behind_a_gap(
+        self, settings: Settings, tmp_path: Path, database: str
+    ) -> None:
+        """The first batch hangs, later ones are done, the reader is killed: the next run asks for everything again."""
+        settings = settings.model_copy(update={"lease_seconds": 10.0, "workers": 1})
+        processes = Processes(tmp_path, settings)
+        options = {"source": database, "query": "select id, text, n from rows", "since": "n"}
+        with closing(sqlite3.connect(tmp_path / "rows.db")) as connection, connection:
+            connection.execute("update rows set text = 'HANG a little' where n = 0")
+        try:
+            hangs, works = processes.start(), processes.start()
+            until(lambda: processes.logs().count("worker_ready") == 2)
+            works.send_signal(signal.SIGSTOP)
+            reader = processes.start("reader", **options)
+            until(lambda: "batch_leased" in processes.logs())
+            hangs.send_signal(signal.SIGSTOP)
+            works.send_signal(signal.SIGCONT)
+            until(lambda: processes.logs().count("batch_done") >= 3)
+            reader.kill()
+            hangs.kill()
+            entries = held(settings)[1]
+            assert "r00000" not in entries
+            assert len(entries) > 128
+            assert not any(entry.get("revision") for entry in entries.values())
+            output = processes.start("reader", **options).communicate(timeout=120)[0].splitlines()
+            assert len(output) == self.ROWS
+            entries = held(settings)[1]
+            assert {entry["revision"] for entry in entries.values()} == {f"number:{n}" for n in range(self.ROWS)}
+        finally:
+            processes.close()
+            print(processes.logs())
 
 
 class TestRedisAway:

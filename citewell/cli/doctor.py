@@ -121,6 +121,8 @@ def _checks(settings: Settings, findings: Findings) -> Iterator[Check]:
             findings.of_documents(engine)
         if parts.works("answers"):
             findings.of_answers(engine)
+        if settings.stack == "served" and parts.works("queue"):
+            findings.of_loads(engine)
     finally:
         engine.close()
 

@@ -50,6 +50,13 @@ class Findings:
     def of_answers(self, engine: Engine) -> None:
         self._look([engine.store.inspection()], "answers")
 
+    def of_loads(self, engine: Engine) -> None:
+        from citewell import parts
+
+        batches = parts.batches(engine.settings)
+        self._look([batches.inspection()], "queue")
+        batches.close()
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "findings": [_told(result) for result in self._shown],

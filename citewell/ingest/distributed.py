@@ -140,12 +140,16 @@ class DistributedShelf:
             if len(step.sent) >= BATCH_DOCUMENTS or size >= BATCH_BYTES:
                 yield step
                 step, size = _Step([], known), 0
-            step.items.append(item)
             if isinstance(item, Document):
                 status = status_of(known.get(item.id), item.content_hash())
                 if everything or status != "unchanged":
+                    try:
+                        size += len(item.to_json())
+                    except ValueError:  # half of a surrogate pair, which UTF-8 cannot spell
+                        step.items.append(_unspeakable(item))
+                        continue
                     step.sent[item.id], step.status[item.id] = item, status
-                    size += len(item.text.encode("utf-8", "surrogatepass"))
+            step.items.append(item)
         yield step
 
     def _settled(self, step: _Step, source: str) -> list[Outcome]:
@@ -192,6 +196,11 @@ def _fill(steps: Iterable[_Step], results: Mapping[int, BatchResult]) -> None:
 
 def _without_revision(document: Document) -> Document:
     return document.model_copy(update={"revision": ""}) if document.revision else document
+
+
+def _unspeakable(document: Document) -> Outcome:
+    error = InvalidDocument("the document holds characters that are no Unicode text", remedy="Mend or remove them.")
+    return failed(document.id, document.source, error, exact=True)
 
 
 def _untold(doc_id: str, source: str) -> Outcome:

@@ -24,6 +24,9 @@ from typing import Any, Literal, cast
 from citewell.answers.redis import connect, translated
 from citewell.config import Settings
 from citewell.errors import LeaseLost, QueueUnavailable
+from citewell.ingest.distributed_inspection import LoadInspection
+from citewell.ingest.distributed_queue import ingest_queue
+from citewell.ports import Inspection
 from citewell.records import Batch, BatchResult
 
 # A reader that gave no sign of life for so many leases is dead.
@@ -201,6 +204,10 @@ class RedisBatches:
             for (run_id, at), row in zip(seen, rows, strict=True)
             if row[0]
         }
+
+    def inspection(self) -> Inspection:
+        """Looks for messages whose batch is gone."""
+        return LoadInspection(self._redis, self._url, queue=ingest_queue(self._prefix), prefix=self._prefix)
 
     # The workers' side
 
