@@ -16,7 +16,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from citewell.device import Precision
@@ -154,6 +154,14 @@ class Settings(BaseSettings):
     max_wait: float = Field(
         600.0, ge=0, le=86_400, description="Seconds that a question may be expected to wait for a worker; 0 is any."
     )
+    callback_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Hosts that final records may be posted to: names, `*.example.org` for all below it."
+    )
+    callback_secret: SecretStr = Field(
+        SecretStr(""), validate_default=True, description="Secret that signs what is posted to those hosts."
+    )
+    callback_private: bool = Field(False, description="Whether these hosts may have private or loopback addresses.")
+    callback_attempts: int = Field(12, ge=1, le=100, description="Attempts at a callback before it is given up.")
     workers: int = Field(2, ge=1, le=256, description="Threads that answer questions, in one process.")
     ingest_window: int = Field(
         32, ge=1, le=10_000, description="Batches of a distributed load that may be under way at a time."
@@ -170,7 +178,7 @@ class Settings(BaseSettings):
     api_key: SecretStr = Field(SecretStr(""), description="Key of the HTTP API; must be set off loopback addresses.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 
-    @field_validator("languages", "embedder_languages", mode="before")
+    @field_validator("languages", "embedder_languages", "callback_hosts", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
         """In the environment a list is `en,es`, or JSON."""
@@ -199,6 +207,13 @@ class Settings(BaseSettings):
     def _redis_address(cls, value: str) -> str:
         if not value.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must start with redis://, rediss:// or unix://")
+        return value
+
+    @field_validator("callback_secret")
+    @classmethod
+    def _signed_callbacks(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        if info.data.get("callback_hosts") and not value.get_secret_value():
+            raise ValueError("must be set where `callback_hosts` are, so that receivers can tell who posts")
         return value
 
     @classmethod

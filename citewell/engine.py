@@ -21,6 +21,7 @@ import structlog
 from citewell import __version__, parts
 from citewell.admission import Admission
 from citewell.answers.moves import known
+from citewell.callbacks import Postman
 from citewell.cite import cite
 from citewell.config import Settings
 from citewell.errors import CitewellError, ConfigError, Unavailable, UnknownAnswer, UnknownDocument, UnknownGenerator
@@ -89,6 +90,7 @@ class Engine:
         owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
         self.runner = Runner(store, models.generators, cite, owner=owner, lease_seconds=settings.lease_seconds)
         self.queue = make_queue(self)
+        self.postman = Postman(store, settings)
         self.admission = Admission(store, self.queue, settings.max_wait)
         self.library = library
 
@@ -192,6 +194,8 @@ class Engine:
         """
         name = generator or self.settings.generator
         self._must_know(name)
+        if terms.callback_url:
+            self.postman.check(terms.callback_url)
         answer_id, request = terms.answer_id(), terms.request(question, (generator,))
         if request and (found := self._known(answer_id, request)):
             return found
@@ -208,6 +212,7 @@ class Engine:
             request=request,
             expires_in=terms.expires_in,
             priority=terms.priority,
+            callback_url=terms.callback_url,
         )
         return self._create(job)
 
@@ -282,6 +287,10 @@ class Engine:
     def run(self, message: JobMessage) -> RunResult:
         """A worker's part: lease, generate, cite, finish."""
         return self.runner.run(message)
+
+    def post(self) -> int:
+        """Post the final records that are due to their callbacks; says how many were tried."""
+        return self.postman.post_due()
 
     # State
 
@@ -381,5 +390,5 @@ def build(settings: Settings, role: Role = "all", *, version: str = "") -> Engin
         models=Models(cached, generators, parts.reranker(settings) if role != "worker" else None),
         library=library,
         store=store,
-        make_queue=lambda engine: parts.queue(settings, engine.run, store, tuple(generators)),
+        make_queue=lambda engine: parts.queue(settings, engine.run, store, tuple(generators), engine.post),
     )

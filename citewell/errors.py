@@ -6,6 +6,7 @@
     ├── BadInput                        400 bad_input         the caller can mend it
     │   ├── InvalidQuestion             400 invalid_question
     │   ├── InvalidFilter               400 invalid_filter
+    │   ├── InvalidCallback             400 invalid_callback
     │   ├── InvalidDocument             400 invalid_document
     │   ├── UnsupportedMedia            415 unsupported_media
     │   └── TooLarge                    413 too_large
@@ -86,6 +87,10 @@ class InvalidQuestion(BadInput):
 
 class InvalidFilter(BadInput):
     code = "invalid_filter"
+
+
+class InvalidCallback(BadInput):
+    code = "invalid_callback"
 
 
 class InvalidDocument(BadInput):

@@ -41,7 +41,8 @@ class InlineQueue:
     """Threads of this process over the answer store, for the embedded stack.
 
     `run` works on one message. `due` is the store's: asked every `poll_s` seconds, it brings back what was queued
-    before a restart, by another process, or by one that died. The threads end by themselves with the main thread.
+    before a restart, by another process, or by one that died. `beside` is called as often, in a thread of its own. The
+    threads end by themselves with the main thread.
     """
 
     def __init__(
@@ -50,7 +51,9 @@ class InlineQueue:
         due: Callable[..., list[JobMessage]],
         threads: int,
         poll_s: float = 1.0,
+        beside: Callable[[], object] | None = None,
     ) -> None:
+        self._beside = beside
         self._run = run
         self._due = due
         self._count = threads
@@ -68,7 +71,7 @@ class InlineQueue:
             if self._open:
                 return
             self._open = True
-        targets = [self._work] * self._count + [self._sweep]
+        targets = [self._work] * self._count + [self._sweep] + ([self._call_beside] if self._beside else [])
         self._threads = [threading.Thread(target=t, name=f"answers-{n}") for n, t in enumerate(targets)]
         for thread in self._threads:
             thread.start()
@@ -145,6 +148,17 @@ class InlineQueue:
                     self.submit(message)
             except CitewellError as error:
                 log.warning("sweep_failed", reason=error.message)
+            with self._changed:
+                if self._open:
+                    self._changed.wait_for(lambda: not self._open, self._poll_s)
+
+    def _call_beside(self) -> None:
+        assert self._beside is not None
+        while self._living():
+            try:
+                self._beside()
+            except CitewellError as error:
+                log.warning("beside_failed", reason=error.message)
             with self._changed:
                 if self._open:
                     self._changed.wait_for(lambda: not self._open, self._poll_s)

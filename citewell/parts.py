@@ -43,15 +43,21 @@ def answers(settings: Settings) -> Answers:
     return SqliteAnswers(settings)
 
 
-def queue(settings: Settings, run: Callable[[JobMessage], object], store: Answers, names: Sequence[str]) -> JobQueue:
-    """`names` are the generators whose queues are counted."""
+def queue(
+    settings: Settings,
+    run: Callable[[JobMessage], object],
+    store: Answers,
+    names: Sequence[str],
+    beside: Callable[[], object],
+) -> JobQueue:
+    """`names` are the generators whose queues are counted. `beside` is called again and again in one process."""
     if settings.stack == "served":
         from citewell.jobs import CeleryQueue
 
         return CeleryQueue(settings, names)
     from citewell.jobs import InlineQueue
 
-    return InlineQueue(run, store.due, threads=settings.workers)
+    return InlineQueue(run, store.due, threads=settings.workers, beside=beside)
 
 
 def batches(settings: Settings) -> RedisBatches:

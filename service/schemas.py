@@ -46,10 +46,15 @@ class AnswerBody(SearchBody):
     generator: str = Field("", max_length=100)
     expires_in: float | None = Field(None, gt=0, le=MAX_EXPIRES_S)
     priority: Priority = "interactive"
+    callback_url: str = Field("", max_length=2000)
 
     def to_terms(self, idempotency_key: str, caller: str) -> Terms:
         return Terms(
-            idempotency_key=idempotency_key, caller=caller, expires_in=self.expires_in or 0.0, priority=self.priority
+            idempotency_key=idempotency_key,
+            caller=caller,
+            expires_in=self.expires_in or 0.0,
+            priority=self.priority,
+            callback_url=self.callback_url,
         )
 
 

@@ -13,6 +13,7 @@ import threading
 import structlog
 
 from citewell.answers.redis import RedisAnswers
+from citewell.callbacks import Postman
 from citewell.config import load_settings
 from citewell.errors import ConfigError
 from citewell.jobs import CeleryQueue
@@ -35,7 +36,8 @@ def main() -> int:
     with contextlib.ExitStack() as stack:
         stack.callback(store.close)
         stack.callback(queue.close)
-        crew = Crew(runner, queue, store.due, load=lambda: _load(store, broken), close=stack.close)
+        post = Postman(store, settings).post_due
+        crew = Crew(runner, queue, store.due, load=lambda: _load(store, broken), close=stack.close, post=post)
         return run_worker(settings, crew, drain_s=drain_s)
 
 

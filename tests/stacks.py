@@ -117,7 +117,7 @@ def column(kind: str, folder: Path, redis_url: str = "", **given: Any) -> Iterat
             make_queue=lambda engine: (
                 CeleryQueue(settings, ("scripted",))
                 if kind == "redis"
-                else LateQueue(engine.run, store.due, threads=settings.workers, poll_s=0.1)
+                else LateQueue(engine.run, store.due, threads=settings.workers, poll_s=0.1, beside=engine.post)
             ),
         )
         stack.callback(engine.close)

@@ -37,13 +37,14 @@ log = structlog.get_logger("citewell.workers")
 
 # After SIGTERM running answers may end for this long; then they are given back for another worker.
 DRAIN_S = 60.0
+_POST_S = 1.0
 
 
 @dataclass(frozen=True)
 class Crew:
     """What a worker process works with. `load` runs once, when the pool is up; `due` is the answer store's.
 
-    `close` lets go of the queue, too.
+    `close` lets go of the queue, too. `post` is called every second: callbacks.
     """
 
     runner: Runner
@@ -51,6 +52,7 @@ class Crew:
     due: Callable[..., list[JobMessage]]
     load: Callable[[], object]
     close: Callable[[], object]
+    post: Callable[[], object] = int
 
 
 def make_app(settings: Settings) -> Celery:
@@ -99,6 +101,7 @@ class _Worker:
         self._drain: threading.Timer | None = None
         self._pulse = Pulse(settings, name, report)
         self._sweeper = Periodic("sweeper", self._sweep, settings.lease_seconds / 2)
+        self._callbacks = Periodic("callbacks", crew.post, _POST_S)
         self._app = make_app(settings)
         register(self._app, crew.runner.run)
         self._queues = queue_names(settings.index_name, own)
@@ -135,6 +138,7 @@ class _Worker:
             self._fail(f"{type(error).__name__}: {error}")
             return
         self._sweeper.start()
+        self._callbacks.start()
         self._pulse.tell("ready")
         log.info("worker_ready", queues=self._queues)
 
@@ -157,6 +161,7 @@ class _Worker:
         if self._drain is not None:
             self._drain.cancel()
         self._sweeper.stop()
+        self._callbacks.stop()
         self._crew.runner.stop()
         self._crew.close()
         self._pulse.stop()
@@ -185,7 +190,7 @@ def _build_crew(settings: Settings) -> Crew:
     from citewell.engine import build
 
     engine = build(settings, role="worker")
-    return Crew(engine.runner, engine.queue, engine.store.due, engine.load, engine.close)
+    return Crew(engine.runner, engine.queue, engine.store.due, engine.load, engine.close, engine.post)
 
 
 def __getattr__(name: str) -> Celery:

@@ -24,7 +24,7 @@ _PULSE_TTL_S = 15
 class Periodic:
     """Calls something every `period_s` seconds in a thread, until `stop`; a failure is logged and tried again."""
 
-    def __init__(self, name: str, call: Callable[[], None], period_s: float) -> None:
+    def __init__(self, name: str, call: Callable[[], object], period_s: float) -> None:
         self._call = call
         self._period_s = period_s
         self._over = threading.Event()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from citewell.answers import moves
 from citewell.answers.moves import Entry
 from citewell.ports import Finding
 from citewell.records import AnswerState
@@ -11,6 +12,7 @@ from citewell.records import AnswerState
 NO_LEASE = "running_without_lease"
 EXPIRED = "expired_lease"
 UNWATCHED = "answer_without_sweep"
+UNPOSTED = "callback_without_sweep"
 NO_JOB = "answer_without_job"
 ORPHAN = "orphan"
 NO_TTL = "key_without_time_to_live"
@@ -22,11 +24,13 @@ _LATE = 2
 
 @dataclass(frozen=True)
 class Seen:
-    """An answer as a store has it. `watched`: the store's `due` will come to it by itself; `job`: it has its job."""
+    """An answer as a store has it. `watched`: the store's `due` will come to it by itself; `job`: it has its job;
+    `listed`: its callback will be come to, if one is owed."""
 
     entry: Entry
     watched: bool
     job: bool
+    listed: bool = True
 
 
 def judge(place: str, seen: Seen, *, period_s: float, now: float) -> Finding | None:
@@ -46,6 +50,9 @@ def judge(place: str, seen: Seen, *, period_s: float, now: float) -> Finding | N
     if not state.final and not seen.watched:
         reason = f"it is {state}, and no sweep would queue it again if its message were lost"
         return Finding(UNWATCHED, place, answer_id, reason, "--fix puts it before the next sweep.")
+    if moves.owed(entry.answer) and not seen.listed:
+        reason = f"it is {state}, and nobody would come to post its callback"
+        return Finding(UNPOSTED, place, answer_id, reason, "--fix puts it before the next worker.")
     return None
 
 

@@ -20,6 +20,7 @@ from citewell.errors import BadInput, KeyReused, LeaseLost, UnknownAnswer
 from citewell.ports import LeaseGrant
 from citewell.records import Answer, AnswerState, Draft, Failure, Job, Lease
 
+_LONGEST_PAUSE_S = 600.0
 EventKind = Literal["state", "delta", "final"]
 
 
@@ -39,10 +40,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Move:
-    """The entry after a move, and the event that tells of it."""
+    """The entry after a move, and the event that tells of it; a move within a final state has none."""
 
     entry: Entry
-    kind: EventKind
+    kind: EventKind | None
     data: dict[str, Any]
 
 
@@ -152,6 +153,33 @@ def overdue(answer: Answer, now: float) -> bool:
 def expired(entry: Entry, now: float) -> Move | None:
     """`queued` or `running` to `expired` once nobody waits for it any more; else None."""
     return _final_move(entry, now, state=AnswerState.EXPIRED) if overdue(entry.answer, now) else None
+
+
+def owed(answer: Answer) -> bool:
+    """Whether the answer is final and its callback is still to be posted."""
+    return answer.state.final and answer.callback is not None and answer.callback.state == "pending"
+
+
+def posted(entry: Entry, reason: str, attempts: int, now: float) -> Move | None:
+    """An attempt at the callback was made: `delivered` without a reason, `given_up` after so many attempts.
+
+    None when nothing was owed any more: another process has posted it, too.
+    """
+    callback = entry.answer.callback
+    if callback is None or not owed(entry.answer):
+        return None
+    made = callback.attempts + 1
+    state = "delivered" if not reason else "given_up" if made >= attempts else "pending"
+    told = callback.model_copy(update={"state": state, "attempts": made, "reason": reason, "at": now})
+    return Move(replace(entry, answer=entry.answer.model_copy(update={"callback": told})), None, {})
+
+
+def next_post(entry: Entry) -> float:
+    """When a callback that is owed is to be tried again, after pauses of 1, 2, 4 and at last 600 seconds; 0 is now."""
+    callback = entry.answer.callback
+    if callback is None or not callback.attempts:
+        return 0.0
+    return callback.at + min(_LONGEST_PAUSE_S, 2.0 ** (callback.attempts - 1))
 
 
 def released(entry: Entry | None, lease: Lease) -> Move:

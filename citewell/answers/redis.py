@@ -34,7 +34,7 @@ from citewell.answers.redis_hints import Hints, answer_keys
 from citewell.answers.redis_lines import Lines
 from citewell.config import Settings
 from citewell.errors import StoreUnavailable, Unavailable, UnknownAnswer
-from citewell.ports import Inspection, LeaseGrant, Line
+from citewell.ports import POST_S, Inspection, LeaseGrant, Line
 from citewell.records import Answer, Draft, Event, Failure, Job, JobMessage, Lease, Priority
 
 log = structlog.get_logger("citewell.answers")
@@ -98,6 +98,7 @@ class RedisAnswers:
         self._prefix = settings.index_name
         self._ttl = settings.answer_ttl
         self._period = settings.lease_seconds
+        self._attempts = settings.callback_attempts
         self._clock = clock or self._redis_time
         self._clock_read = (0.0, 0.0)
         self._redis = connect(self._url)
@@ -135,7 +136,7 @@ class RedisAnswers:
             if job.expires_in:
                 self._hints.watch("expiry", job.answer_id, move.entry.answer.expires_at)
             fields = {**_fields(move.entry, rev=1), "generator": job.generator, "priority": job.priority}
-            arguments = [self._ttl, job.to_json(), move.kind, _json(move.data), *_flat(fields)]
+            arguments = [self._ttl, job.to_json(), move.kind or "", _json(move.data), *_flat(fields)]
             known = self._create(keys=self._keys(job.answer_id), args=arguments)
             if not known:
                 self._follow(move.entry)
@@ -205,6 +206,29 @@ class RedisAnswers:
     def line(self, generator: str, priority: Priority, answer_id: str = "") -> Line:
         with translated(self._url, "look at the line"):
             return self._lines.line(generator, priority, answer_id, self._clock())
+
+    def letters(self, limit: int) -> list[Answer]:
+        with translated(self._url, "look for callbacks"):
+            now, found = self._clock(), []
+            ids = self._hints.come("callback", now)[:limit]
+            for answer_id in self._hints.take("callback", ids, now, for_s=POST_S):
+                entry, _, _ = self._read(answer_id)
+                if entry is not None and moves.owed(entry.answer):
+                    found.append(entry.answer)
+                elif entry is None or entry.answer.state.final:
+                    self._hints.forget("callback", answer_id)
+        return found
+
+    def posted(self, answer_id: str, reason: str) -> Answer | None:
+        with translated(self._url, "note a callback"):
+            while True:
+                entry, _, rev = self._read(answer_id)
+                move = moves.posted(entry, reason, self._attempts, self._clock()) if entry else None
+                if move is None:
+                    self._hints.forget("callback", answer_id)
+                    return None
+                if self._write(answer_id, move, rev):
+                    return move.entry.answer
 
     def lease(self, answer_id: str, owner: str, seconds: float) -> LeaseGrant:
         with translated(self._url, "lease an answer"):
@@ -279,7 +303,9 @@ class RedisAnswers:
         """Write a move if the entry is still at `rev`; `took_s` is how long a finished answer took, 0 where it tells
         nothing."""
         fields = _flat(_fields(move.entry, rev=rev + 1))
-        arguments = [self._ttl, rev, move.kind, _json(move.data), *fields]
+        if moves.owed(move.entry.answer):
+            self._hints.watch("callback", answer_id, moves.next_post(move.entry) or self._clock())
+        arguments = [self._ttl, rev, move.kind or "", _json(move.data), *fields]
         if not self._move(keys=self._keys(answer_id), args=arguments):
             return False
         self._follow(move.entry, took_s)

@@ -2,6 +2,7 @@
 
     PREFIX:due:queued    PREFIX:due:running    whether they still have a worker
     PREFIX:due:expiry                          whether anybody waits for them
+    PREFIX:due:callback                        whether their callback is owed
 
 They are hints: what is done about an answer follows from the answer itself, so they need not move in the same script,
 only never be missing an answer. Each is added to before the move that calls for it.
@@ -15,11 +16,11 @@ from typing import Any, Literal, cast
 import redis
 
 from citewell.answers import redis_scripts as scripts
-from citewell.answers.moves import Entry
+from citewell.answers.moves import Entry, owed
 from citewell.records import AnswerState, JobMessage
 
-Which = Literal["queued", "running", "expiry"]
-ALL: tuple[Which, ...] = ("queued", "running", "expiry")
+Which = Literal["queued", "running", "expiry", "callback"]
+ALL: tuple[Which, ...] = ("queued", "running", "expiry", "callback")
 _PAGE = 512
 
 
@@ -52,6 +53,8 @@ class Hints:
         state = entry.answer.state
         needless = ALL if state.final else ("queued",) if state is AnswerState.RUNNING else ()
         for which in needless:
+            if which == "callback" and owed(entry.answer):
+                continue
             pipe.zrem(self.key(which), entry.answer.id)
 
     def forget(self, which: Which, answer_id: str) -> None:
@@ -61,9 +64,9 @@ class Hints:
         """Ids whose time has come, the earliest first."""
         return cast(list[str], self._redis.zrange(self.key(which), "-inf", repr(now), byscore=True))
 
-    def take(self, which: Which, ids: list[str], now: float) -> list[str]:
-        """Of these ids those that nobody else took first; their next time is a period later."""
-        arguments: list[str | int] = [self._ttl, repr(now), repr(now + self._period), *ids]
+    def take(self, which: Which, ids: list[str], now: float, for_s: float = 0.0) -> list[str]:
+        """Of these ids those that nobody else took first; their next time is `for_s` later, or a period."""
+        arguments: list[str | int] = [self._ttl, repr(now), repr(now + (for_s or self._period)), *ids]
         return cast(list[str], self._claim(keys=[self.key(which)], args=arguments)) if ids else []
 
     def without_worker(

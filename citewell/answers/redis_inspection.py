@@ -54,7 +54,7 @@ class RedisInspection:
     def findings(self) -> Iterator[Finding]:
         for page in self._pages(f"{self._prefix}:*"):
             yield from self._settled(page, self._judged_keys)
-        for which in ("queued", "running", "expiry"):
+        for which in ("queued", "running", "expiry", "callback"):
             yield from self._hints(f"{self._prefix}:due:{which}")
         for page in self._pages(f"{self._prefix}.*", kind="LIST"):
             for queue in page:
@@ -73,6 +73,8 @@ class RedisInspection:
                 self._client.delete(finding.name)
             elif finding.kind == wrong.NO_JOB:
                 self._client.delete(*(self._named(kind, finding.name) for kind in _KINDS))
+            elif finding.kind == wrong.UNPOSTED:
+                self._watch(f"{self._prefix}:due:callback", finding.name)
             elif finding.kind == wrong.UNWATCHED:
                 self._hint(finding.name)
             else:
@@ -108,15 +110,16 @@ class RedisInspection:
             pipe.exists(self._named("job", answer_id))
             pipe.zscore(f"{self._prefix}:due:queued", answer_id)
             pipe.zscore(f"{self._prefix}:due:running", answer_id)
+            pipe.zscore(f"{self._prefix}:due:callback", answer_id)
         answers = iter(pipe.execute())
         found = {}
         for answer_id in ids:
-            (record, spent, lease_until, returned), job, *hints = (next(answers) for _ in range(4))
+            (record, spent, lease_until, returned), job, *hints, post = (next(answers) for _ in range(5))
             if record is not None:
                 entry = Entry(Answer.from_json(record), int(spent or 0), float(lease_until or 0), returned == "1")
                 latest = max(self._access.clock(), entry.lease_until) + 2 * self._period
                 watched = any(hint is not None and hint <= latest for hint in hints)
-                found[answer_id] = wrong.Seen(entry, watched=watched, job=bool(job))
+                found[answer_id] = wrong.Seen(entry, watched=watched, job=bool(job), listed=post is not None)
         return found
 
     def _requeue(self, answer_id: str) -> None:
@@ -134,6 +137,9 @@ class RedisInspection:
         entry, _, _ = self._access.read(answer_id)
         if entry is not None and entry.answer.state.value == "queued" and not entry.returned:
             key = f"{self._prefix}:due:queued"
+        self._watch(key, answer_id)
+
+    def _watch(self, key: str, answer_id: str) -> None:
         self._client.zadd(key, {answer_id: self._access.clock()})
         self._client.expire(key, self._ttl)
 

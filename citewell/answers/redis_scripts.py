@@ -17,7 +17,9 @@ CREATE = (
 MOVE = (
     "if redis.call('HGET', KEYS[1], 'rev') ~= ARGV[2] then return 0 end "
     "redis.call('HSET', KEYS[1], unpack(ARGV, 5)) "
-    "redis.call('XADD', KEYS[3], '*', 'kind', ARGV[3], 'data', ARGV[4]) " + _EXPIRE + "return 1"
+    "if ARGV[3] ~= '' then redis.call('XADD', KEYS[3], '*', 'kind', ARGV[3], 'data', ARGV[4]) end "
+    + _EXPIRE
+    + "return 1"
 )
 _FENCE = (
     "local now = redis.call('HMGET', KEYS[1], 'state', 'attempt') "

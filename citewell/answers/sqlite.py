@@ -18,11 +18,12 @@ from citewell.answers import moves, sqlite_lines
 from citewell.answers.moves import Entry, Move
 from citewell.answers.sqlite_file import AnswersFile
 from citewell.config import Settings
-from citewell.ports import Inspection, LeaseGrant, Line
+from citewell.ports import POST_S, Inspection, LeaseGrant, Line
 from citewell.records import Answer, AnswerState, Draft, Event, Failure, Job, JobMessage, Lease, Priority
 
 # How long a write of another process may stay unseen by somebody who waits for events.
 _POLL_S = 0.1
+_OWED = "FROM answers WHERE callback_at > 0 AND callback_at <= :now"
 _EVENT_ID = re.compile(r"\d{1,18}", re.ASCII)
 
 
@@ -33,6 +34,7 @@ class SqliteAnswers:
         self._file = AnswersFile(settings.data_dir / "answers.sqlite")
         self._ttl = settings.answer_ttl
         self._period = settings.lease_seconds
+        self._attempts = settings.callback_attempts
         self._clock = clock
 
     def load(self) -> None:
@@ -115,6 +117,28 @@ class SqliteAnswers:
     def line(self, generator: str, priority: Priority, answer_id: str = "") -> Line:
         with self._file.read("look at the line") as reader:
             return sqlite_lines.line(reader, generator, priority, answer_id, self._clock())
+
+    def letters(self, limit: int) -> list[Answer]:
+        with self._file.read("look for callbacks") as reader:
+            if not reader.execute(f"SELECT 1 {_OWED} LIMIT 1", {"now": self._clock()}).fetchone():
+                return []
+        with self._file.write("look for callbacks") as writer:
+            now = self._clock()
+            rows = writer.execute(
+                f"UPDATE answers SET callback_at = :next WHERE id IN (SELECT id {_OWED}"  # noqa: S608
+                " ORDER BY callback_at LIMIT :limit) RETURNING record",
+                {"now": now, "next": now + POST_S, "limit": limit},
+            ).fetchall()
+        return [Answer.from_json(record) for (record,) in rows]
+
+    def posted(self, answer_id: str, reason: str) -> Answer | None:
+        with self._file.write("note a callback") as writer:
+            entry = self._entry(writer, answer_id)
+            move = moves.posted(entry, reason, self._attempts, self._clock()) if entry else None
+            if move is None:
+                return None
+            self._save(writer, move)
+        return move.entry.answer
 
     def lease(self, answer_id: str, owner: str, seconds: float) -> LeaseGrant:
         with self._file.write("lease an answer") as writer:
@@ -202,7 +226,7 @@ class SqliteAnswers:
         entry = move.entry
         connection.execute(
             "UPDATE answers SET state = ?, attempt = ?, spent = ?, lease_until = ?, returned = ?, due_at = ?,"
-            " expires_at = ?, record = ? WHERE id = ?",
+            " expires_at = ?, callback_at = ?, record = ? WHERE id = ?",
             (
                 entry.answer.state.value,
                 entry.answer.attempt,
@@ -211,11 +235,13 @@ class SqliteAnswers:
                 entry.returned,
                 due_at,
                 self._clock() + self._ttl,
+                (moves.next_post(entry) or self._clock()) if moves.owed(entry.answer) else 0.0,
                 entry.answer.to_json(),
                 entry.answer.id,
             ),
         )
-        self._append(connection, entry.answer.id, move.kind, move.data)
+        if move.kind is not None:
+            self._append(connection, entry.answer.id, move.kind, move.data)
 
     def _append(
         self, connection: sqlite3.Connection, answer_id: str, kind: moves.EventKind, data: dict[str, Any]

@@ -39,6 +39,10 @@ _UPGRADES = (
         "CREATE INDEX answers_line ON answers (generator, priority, created_at) WHERE state = 'queued'",
         "CREATE TABLE paces (generator TEXT PRIMARY KEY, answers INTEGER NOT NULL, seconds REAL NOT NULL)",
     ),
+    (
+        "ALTER TABLE answers ADD COLUMN callback_at REAL NOT NULL DEFAULT 0",
+        "CREATE INDEX answers_callback ON answers (callback_at) WHERE callback_at > 0",
+    ),
 )
 _VERSION = 1 + len(_UPGRADES)
 _REMEDIES = {

@@ -66,6 +66,8 @@ class SqliteInspection:
                 writer.execute(
                     "DELETE FROM answers WHERE id = ? AND id NOT IN (SELECT answer_id FROM jobs)", (finding.name,)
                 )
+            elif finding.kind == wrong.UNPOSTED:
+                writer.execute("UPDATE answers SET callback_at = ? WHERE id = ?", (self._clock(), finding.name))
             elif finding.kind == wrong.UNWATCHED:
                 writer.execute("UPDATE answers SET due_at = ? WHERE id = ?", (self._clock(), finding.name))
             else:
@@ -90,15 +92,15 @@ class SqliteInspection:
     def _read_entries(self, connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, wrong.Seen]:
         marks = ", ".join("?" * len(ids))
         rows = connection.execute(
-            "SELECT id, record, spent, lease_until, returned, due_at, id IN (SELECT answer_id FROM jobs)"  # noqa: S608
+            "SELECT id, record, spent, lease_until, returned, due_at, callback_at, id IN (SELECT answer_id FROM jobs)"  # noqa: S608
             f" FROM answers WHERE id IN ({marks})",
             tuple(ids),
         )
         found = {}
-        for answer_id, record, spent, lease_until, returned, due_at, job in rows:
+        for answer_id, record, spent, lease_until, returned, due_at, callback_at, job in rows:
             watched = due_at <= max(self._clock(), lease_until) + 2 * self._period
             entry = Entry(Answer.from_json(record), spent, lease_until, bool(returned))
-            found[answer_id] = wrong.Seen(entry, watched=watched, job=bool(job))
+            found[answer_id] = wrong.Seen(entry, watched=watched, job=bool(job), listed=callback_at > 0)
         return found
 
     def _ids(self, query: str, last: str) -> list[str]:

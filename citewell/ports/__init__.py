@@ -5,7 +5,7 @@ them. A method that cannot reach its server raises a subclass of `errors.Unavail
 The contract tests in `tests/contracts` say what each method promises and run on every class.
 """
 
-from citewell.ports.answers import Answers, AnswerStore, JobQueue, LeaseGrant, Leases, Line, Lines
+from citewell.ports.answers import POST_S, Answers, AnswerStore, JobQueue, LeaseGrant, Leases, Line, Lines, Outbox
 from citewell.ports.backend import Backend, Removable, Vectors
 from citewell.ports.index import (
     Backups,
@@ -26,6 +26,7 @@ from citewell.ports.inspection import Finding, Inspected, Inspection
 from citewell.ports.models import Embedder, EmbedderCard, Generator, GeneratorCard, Reranker, RerankResult
 
 __all__ = [
+    "POST_S",
     "AnswerStore",
     "Answers",
     "Backend",
@@ -50,6 +51,7 @@ __all__ = [
     "LegsQuery",
     "Line",
     "Lines",
+    "Outbox",
     "Removable",
     "RerankResult",
     "Reranker",

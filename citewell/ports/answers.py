@@ -92,6 +92,25 @@ class Lines(Protocol):
         ...
 
 
+# A callback that was given out is given out again after this time, unless its end has been noted: longer than it takes.
+POST_S = 30.0
+
+
+class Outbox(Protocol):
+    """Callbacks that are owed: those of answers that became final and have not been posted."""
+
+    def letters(self, limit: int) -> list[Answer]:
+        """Final records to be posted now, at most so many; nobody else is given them for `POST_S` seconds."""
+        ...
+
+    def posted(self, answer_id: str, reason: str) -> Answer | None:
+        """Note an attempt: `reason` says why it failed, "" that it did not. After the last one it is given up.
+
+        Returns the record; None when nothing was owed any more.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class LeaseGrant:
     """What `Leases.lease` answers.
@@ -105,5 +124,5 @@ class LeaseGrant:
     retry_after_s: float = 0.0
 
 
-class Answers(AnswerStore, Leases, Lines, Inspected, Protocol):
+class Answers(AnswerStore, Leases, Lines, Outbox, Inspected, Protocol):
     """All sides of one store."""

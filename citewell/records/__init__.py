@@ -37,7 +37,7 @@ from citewell.records.documents import Document, Fingerprint, LedgerEntry, Outco
 from citewell.records.loading import Batch, BatchMessage, BatchResult, SourceMessage
 from citewell.records.provenance import PassageMark, Provenance
 from citewell.records.questions import Evidence, Filters, Hit, LegRank, Question, Range
-from citewell.records.terms import Terms, Waiting
+from citewell.records.terms import Callback, Terms, Waiting
 
 __all__ = [
     "INDEX_SCHEMA",
@@ -47,6 +47,7 @@ __all__ = [
     "Batch",
     "BatchMessage",
     "BatchResult",
+    "Callback",
     "Citation",
     "Document",
     "Draft",

@@ -10,7 +10,7 @@ from pydantic import Field
 from citewell.records.base import SCHEMA_VERSION, Priority, Record
 from citewell.records.provenance import Provenance
 from citewell.records.questions import Evidence, Question
-from citewell.records.terms import Waiting
+from citewell.records.terms import Callback, Waiting
 
 
 class AnswerState(StrEnum):
@@ -84,6 +84,7 @@ class Job(Record):
     expires_in: float = 0.0
     priority: Priority = "interactive"
     replay_of: str = ""
+    callback_url: str = ""
 
 
 class JobMessage(Record):
@@ -143,6 +144,7 @@ class Answer(Record):
     expires_at: float = 0.0
     priority: Priority = "interactive"
     waiting: Waiting | None = None
+    callback: Callback | None = None
 
     @classmethod
     def queued(cls, job: Job) -> Answer:
@@ -159,6 +161,7 @@ class Answer(Record):
             timings_ms=dict(job.evidence.timings_ms),
             request=job.request,
             priority=job.priority,
+            callback=Callback(url=job.callback_url) if job.callback_url else None,
         )
 
 

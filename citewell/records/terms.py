@@ -5,9 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
+from typing import Literal
 
 from citewell.records.base import Priority, Record, text_hash
 from citewell.records.questions import Question
+
+
+class Callback(Record):
+    """Where a final record is posted, and how that went: `reason` is why the last attempt failed, at the time `at`.
+
+    `pending` until it is `delivered`, or `given_up` after the last attempt.
+    """
+
+    url: str
+    state: Literal["pending", "delivered", "given_up"] = "pending"
+    attempts: int = 0
+    reason: str = ""
+    at: float = 0.0
 
 
 class Waiting(Record):
@@ -23,13 +37,15 @@ class Terms(Record):
 
     With an `idempotency_key` the same request gives the same answer as long as that is kept. Keys belong to their
     `caller`, which tells holders of API keys apart and is no secret itself. After `expires_in` seconds nobody waits for
-    the answer any more (0: somebody always does). `batch` questions let `interactive` ones go first.
+    the answer any more (0: somebody always does). `batch` questions let `interactive` ones go first. The final
+    record is posted to `callback_url`.
     """
 
     idempotency_key: str = ""
     caller: str = ""
     expires_in: float = 0.0
     priority: Priority = "interactive"
+    callback_url: str = ""
 
     def answer_id(self, ordinal: int = 0) -> str:
         """The id that the key stands for, of one request's answer with that ordinal; a new one without a key.

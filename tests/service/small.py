@@ -38,7 +38,7 @@ def small_engine(settings: Settings) -> Engine:
         models=Models(embedder, {"extractive": ExtractiveGenerator(embedder), "scripted": ScriptedGenerator()}),
         library=library(settings, embedder),
         store=store,
-        make_queue=lambda engine: InlineQueue(engine.run, store.due, threads=settings.workers),
+        make_queue=lambda engine: InlineQueue(engine.run, store.due, threads=settings.workers, beside=engine.post),
     )
 
 
