@@ -41,7 +41,8 @@ class InlineQueue:
     """Threads of this process over the answer store, for the embedded stack.
 
     `run` works on one message. `due` is the store's: asked every `poll_s` seconds, it brings back what was queued
-    before a restart, by another process, or by one that died. The threads end by themselves with the main thread.
+    before a restart, by another process, or by one that died; of that, answers of the generators `own` (all when none
+    is named) are for this process. The threads end by themselves with the main thread.
     """
 
     def __init__(
@@ -50,7 +51,9 @@ class InlineQueue:
         due: Callable[..., list[JobMessage]],
         threads: int,
         poll_s: float = 1.0,
+        own: Sequence[str] = (),
     ) -> None:
+        self._own = tuple(own)
         self._run = run
         self._due = due
         self._count = threads
@@ -142,7 +145,8 @@ class InlineQueue:
         while self._living():
             try:
                 for message in self._due(queued=True):
-                    self.submit(message)
+                    if not self._own or message.generator in self._own:
+                        self.submit(message)
             except CitewellError as error:
                 log.warning("sweep_failed", reason=error.message)
             with self._changed:
