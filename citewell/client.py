@@ -117,15 +117,25 @@ class Client:
         Without an idempotency key of yours it has one of its own, so that a connection that broke costs no second
         answer. Raises `KeyReused`.
         """
-        body = _question_body(question) | ({"generator": generator} if generator else {})
+        asked = {"generator": generator} if generator else {}
+        return self.answer(self._submit(_question_body(question) | asked, terms)["id"])
+
+    def submit_each(self, question: Question, generators: Sequence[str], terms: Terms = _TERMS) -> list[Answer]:
+        """One question to several generators, with the same evidence; a record each, in their order."""
+        if len(generators) == 1:
+            return [self.submit(question, generators[0], terms)]
+        told = self._submit(_question_body(question) | {"generators": list(generators)}, terms)
+        return [self.answer(one["id"]) for one in told["answers"]]
+
+    def _submit(self, body: dict[str, Any], terms: Terms) -> dict[str, Any]:
         body |= terms.model_dump(exclude_defaults=True, exclude={"idempotency_key", "caller"})
         headers = {"Idempotency-Key": terms.idempotency_key or uuid.uuid4().hex}
         for pause in [_FIRST_PAUSE_S * 2**n for n in range(_RESENDS)]:
             try:
-                return self.answer(self._ask("POST", "/v1/answers", body=body, headers=headers)["id"])
+                return self._ask("POST", "/v1/answers", body=body, headers=headers)
             except ServiceUnavailable:
                 time.sleep(pause)
-        return self.answer(self._ask("POST", "/v1/answers", body=body, headers=headers)["id"])
+        return self._ask("POST", "/v1/answers", body=body, headers=headers)
 
     def replay(self, answer_id: str, *, recorded: bool = False) -> Answer:
         """Ask an answer's question again, with the index as it is now, or on the evidence of then; a new record."""
@@ -183,6 +193,11 @@ class Client:
     def info(self) -> dict[str, Any]:
         """Versions, counts and fingerprints of the service."""
         return self._ask("GET", "/v1/info")
+
+    def catalogue(self) -> list[dict[str, Any]]:
+        """Every generator with what it is, whether a worker lives that runs it, what waits and what runs."""
+        found: list[dict[str, Any]] = self._ask("GET", "/v1/generators")["generators"]
+        return found
 
     def check(self) -> dict[str, dict[str, Any]]:
         """Every backend of the service with `ok`, or the reason and remedy why it is not."""

@@ -13,12 +13,14 @@ import json
 import os
 import sys
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from citewell.catalogue import GeneratorTable, Tables, catalogue
 from citewell.device import Precision
 from citewell.errors import ConfigError
 from citewell.records import FusionMethod, VectorIndex
@@ -40,6 +42,8 @@ RECIPE = (
     "languages",
     "vector_index",
 )
+# Settings that are no more, with what took their place.
+RETIRED = {"transformers_model": 'a table [generators.NAME] with kind = "transformers" and model'}
 # Names under the prefix that are no settings: the file's own name, and switches of the test suite.
 NOT_SETTINGS = ("CITEWELL_CONFIG", "CITEWELL_REQUIRE_SERVERS", "CITEWELL_TEST_", "CITEWELL_BUILD_", "CITEWELL_URL")
 
@@ -129,8 +133,10 @@ class Settings(BaseSettings):
     rerank_budget_ms: int = Field(
         1000, ge=1, le=600_000, description="Milliseconds for the reranker; out of time, the fused order stands."
     )
-    generator: str = Field("extractive", description="Generator of answers: extractive or transformers.")
-    transformers_model: str = Field("", description="Model name or folder of the `transformers` generator.")
+    generator: str = Field("extractive", description="Generator of answers, by its name in the catalogue.")
+    generators: Tables = Field(
+        default_factory=dict, description="The catalogue of generators by name; `extractive` is always there."
+    )
     max_new_tokens: int = Field(256, ge=1, le=8192, description="Longest answer of a language model, in its tokens.")
     evidence_tokens: int = Field(1500, ge=64, le=200_000, description="Budget of an answer's evidence, in tokens.")
     evidence_per_document: int = Field(
@@ -237,6 +243,15 @@ class Settings(BaseSettings):
         except ValueError:
             return False
 
+    def catalogue(self) -> dict[str, GeneratorTable]:
+        """Every generator by name, `extractive` included."""
+        return catalogue(self.generators)
+
+    def threads_for(self, generators: Iterable[str]) -> int:
+        """Threads of a process that runs these: `workers`, or more where they write more answers at a time."""
+        tables = self.catalogue()
+        return max(self.workers, sum(tables[name].places for name in generators if name in tables))
+
     def recipe(self) -> dict[str, Any]:
         """The settings that decide what an index version holds, as JSON: with them another process can write to it."""
         return self.model_dump(mode="json", include=set(RECIPE))
@@ -283,6 +298,8 @@ def _refuse_unknown_names() -> None:
         if name.upper().startswith(PREFIX) and name.upper() not in known and not name.upper().startswith(NOT_SETTINGS):
             near = difflib.get_close_matches(name.upper(), known, 1)
             hint = f"Did you mean {near[0]}? " if near else ""
+            if new := RETIRED.get(name.upper().removeprefix(PREFIX).lower()):
+                hint = f"Write {new} instead. "
             raise ConfigError(
                 f"the environment sets {name}, which is no setting", remedy=hint + "`citewell config` lists them all."
             )
@@ -300,7 +317,12 @@ def load_settings(**overrides: Any) -> Settings:
 
 def _explain(item: Any, overrides: dict[str, Any]) -> str:
     name = str(item["loc"][0]) if item["loc"] else "?"
+    if len(item["loc"]) > 1:
+        place = ".".join(str(part) for part in item["loc"])
+        return f"setting `{place}` ({origin(name, overrides)}): {item['msg']}"
     if item["type"] == "extra_forbidden":
+        if new := RETIRED.get(name):
+            return f"`{name}` is no setting any more; write {new}"
         near = difflib.get_close_matches(name, Settings.model_fields, 1)
         return f"`{name}` is no setting" + (f" (did you mean `{near[0]}`?)" if near else "")
     return f"setting `{name}` ({origin(name, overrides)}): {item['msg']}"

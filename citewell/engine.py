@@ -20,11 +20,12 @@ import structlog
 
 from citewell import __version__, parts
 from citewell.admission import Admission
-from citewell.answers.moves import known
+from citewell.asking import Asking
 from citewell.callbacks import Postman
+from citewell.catalogue import standing
 from citewell.cite import cite
 from citewell.config import Settings
-from citewell.errors import CitewellError, ConfigError, Unavailable, UnknownAnswer, UnknownDocument, UnknownGenerator
+from citewell.errors import CitewellError, ConfigError, Unavailable, UnknownDocument
 from citewell.evidence import Bounds
 from citewell.fuse import Fusion
 from citewell.ingest.load import Loading, load_sources, opened, preview_sources
@@ -37,7 +38,6 @@ from citewell.records import (
     Event,
     Evidence,
     Fingerprint,
-    Job,
     JobMessage,
     LedgerEntry,
     Outcome,
@@ -92,6 +92,9 @@ class Engine:
         self.queue = make_queue(self)
         self.postman = Postman(store, settings)
         self.admission = Admission(store, self.queue, settings.max_wait)
+        self.asking = Asking(
+            settings, store, self.queue, self.admission, self.postman, models.generators, self._retriever
+        )
         self.library = library
 
     # Life
@@ -105,8 +108,8 @@ class Engine:
         self.embedder.load()
         if self.reranker is not None and self.role != "worker":
             self.reranker.load()
-        if self.role in ("all", "worker"):
-            self._default_generator().load()
+        for generator in self._first_generators():
+            generator.load()
         loads: list[Callable[[], object]] = []
         if self.role != "ingest":
             loads += [self.store.load, self.queue.load]
@@ -192,29 +195,11 @@ class Engine:
         With an idempotency key a request that comes again gets the record of the first, and nothing else happens.
         Raises `KeyReused`, and `Overloaded` when it would wait for longer than `max_wait`.
         """
-        name = generator or self.settings.generator
-        self._must_know(name)
-        if terms.callback_url:
-            self.postman.check(terms.callback_url)
-        answer_id, request = terms.answer_id(), terms.request(question, (generator,))
-        if request and (found := self._known(answer_id, request)):
-            return found
-        self.admission.admit(name, terms.priority)
-        retriever = self._retriever()
-        question = retriever.check(question)
-        job = Job(
-            answer_id=answer_id,
-            evidence=retriever.gather(question),
-            question=question,
-            generator=name,
-            max_attempts=self.settings.max_attempts,
-            created_at=time.time(),
-            request=request,
-            expires_in=terms.expires_in,
-            priority=terms.priority,
-            callback_url=terms.callback_url,
-        )
-        return self._create(job)
+        return self.submit_each(question, (generator,), terms)[0]
+
+    def submit_each(self, question: Question, generators: Sequence[str], terms: Terms = _TERMS) -> list[Answer]:
+        """One question to several generators, with the same evidence; a record each, in their order."""
+        return self.asking.submit_each(question, generators, terms)
 
     def replay(self, answer_id: str, *, recorded: bool = False) -> Answer:
         """Ask an answer's question again, with the index as it is now, or on the evidence of then; a new record.
@@ -222,40 +207,7 @@ class Engine:
         `citewell.compare` says why the new answer differs. Raises `UnknownAnswer`, and `UnknownGenerator` when what
         wrote it is not there any more.
         """
-        found = self.store.get(answer_id)
-        self._must_know(found.generator)
-        evidence = found.evidence if recorded else self._retriever().gather(found.question)
-        job = Job(
-            answer_id=uuid.uuid4().hex,
-            evidence=evidence.model_copy(update={"timings_ms": {}}) if recorded else evidence,
-            question=found.question,
-            generator=found.generator,
-            max_attempts=self.settings.max_attempts,
-            created_at=time.time(),
-            replay_of=found.id,
-        )
-        return self._create(job)
-
-    def _must_know(self, generator: str) -> None:
-        if generator not in self.generators:
-            names = ", ".join(sorted(self.generators))
-            raise UnknownGenerator(f"there is no generator `{generator}`", remedy=f"Choose one of: {names}.")
-
-    def _create(self, job: Job) -> Answer:
-        answer = self.store.create(job)
-        # Of requests that come at once with one key the first is created; two of the same microsecond would both be
-        # queued, which the lease makes harmless.
-        if answer.created_at == job.created_at:
-            message = JobMessage(answer_id=job.answer_id, generator=job.generator, priority=job.priority)
-            self.queue.submit(message)
-        return answer
-
-    def _known(self, answer_id: str, request: str) -> Answer | None:
-        """The answer of an earlier request with the same key, before anything is retrieved for it."""
-        try:
-            return known(self.store.get(answer_id), request)
-        except UnknownAnswer:
-            return None
+        return self.asking.replay(answer_id, recorded=recorded)
 
     def ask(self, question: Question, generator: str = "", wait_s: float = 60.0, terms: Terms = _TERMS) -> Answer:
         """`submit`, then wait for the final record, or for the record as it is after `wait_s` seconds."""
@@ -311,6 +263,17 @@ class Engine:
             "languages": {lang: {**plan.fusion.describe(), "depth": plan.depth} for lang, plan in plans.items()},
         }
 
+    def catalogue(self) -> list[dict[str, Any]]:
+        """Every generator by name: what it is, how many workers live that run it, what waits and what runs.
+
+        Numbers of workers elsewhere are as they told them last, some seconds ago.
+        """
+        own = {"state": "ready", "generators": list(self.runner.generators), "running": self.runner.running()}
+        workers = self.queue.info().get("workers", [own])
+        rows = standing({name: self.settings.catalogue().get(name) for name in sorted(self.generators)}, workers)
+        default = self.settings.generator
+        return [row | {"default": row["name"] == default, "waiting": self.queue.depth(row["name"])} for row in rows]
+
     def check(self) -> dict[str, dict[str, Any]]:
         """Every backend of the role with `ok` and its own information, or the reason and remedy why it is not."""
         looks: dict[str, Callable[[], dict[str, Any]]] = {"embedder": self.embedder.info}
@@ -357,14 +320,19 @@ class Engine:
             return Plan(Fusion("bm25", source=f"{card.name} does not speak {lang}"), settings.depth)
         return Plan(Fusion(settings.fusion, settings.alpha, settings.rrf_k, source="settings"), settings.depth)
 
-    def _default_generator(self) -> Generator:
-        try:
-            return self.generators[self.settings.generator]
-        except KeyError:
+    def _first_generators(self) -> list[Generator]:
+        """Those to load at the start: all of a worker's; in one process the default, others when they are asked."""
+        if self.role not in ("all", "worker"):
+            return []
+        default = self.settings.generator
+        if default not in self.settings.catalogue() and default not in self.generators:
             raise ConfigError(
-                f"setting `generator`: there is no generator `{self.settings.generator}`",
+                f"setting `generator`: there is no generator `{default}`",
                 remedy=f"Choose one of: {', '.join(sorted(self.generators))}.",
-            ) from None
+            )
+        if self.role == "all" and default in self.generators:
+            return [self.generators[default]]
+        return list(self.generators.values())
 
 
 def _checked(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -374,21 +342,23 @@ def _checked(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return {"ok": False, **error.to_json()["error"]}
 
 
-def build(settings: Settings, role: Role = "all", *, version: str = "") -> Engine:
+def build(settings: Settings, role: Role = "all", *, version: str = "", generators: Sequence[str] = ()) -> Engine:
     """An engine of the configured stack, not yet loaded, on the index version that fits or on a named one.
+
+    `generators` are those of the catalogue that it has and runs; all when none is named.
 
     On the embedded stack every role but `ingest` is `all`.
     """
     model = parts.embedder(settings)
     cached = parts.cached(settings, model)
     library = Library(settings, cached, parts.access(settings), version)
-    generators = parts.generators(settings, model)
+    known = parts.generators(settings, model, generators)
     store = parts.answers(settings)
     return Engine(
         settings,
         role if settings.stack == "served" or role == "ingest" else "all",
-        models=Models(cached, generators, parts.reranker(settings) if role != "worker" else None),
+        models=Models(cached, known, parts.reranker(settings) if role != "worker" else None),
         library=library,
         store=store,
-        make_queue=lambda engine: parts.queue(settings, engine.run, store, tuple(generators), engine.post),
+        make_queue=lambda engine: parts.queue(settings, engine.run, store, tuple(known), engine.post),
     )

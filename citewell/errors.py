@@ -136,7 +136,7 @@ class UnknownDocument(NotFound):
 
 class UnknownGenerator(NotFound):
     code = "unknown_generator"
-    default_remedy = "Choose one of the generators that /v1/info lists."
+    default_remedy = "Choose one of the generators that /v1/generators lists."
 
 
 class UnknownVersion(NotFound):

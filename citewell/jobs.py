@@ -41,8 +41,9 @@ class InlineQueue:
     """Threads of this process over the answer store, for the embedded stack.
 
     `run` works on one message. `due` is the store's: asked every `poll_s` seconds, it brings back what was queued
-    before a restart, by another process, or by one that died. `beside` is called as often, in a thread of its own. The
-    threads end by themselves with the main thread.
+    before a restart, by another process, or by one that died; of that, answers of the generators `own` (all when none
+    is named) are for this process. `beside` is called as often, in a thread of its own. The threads end by themselves
+    with the main thread.
     """
 
     def __init__(
@@ -51,8 +52,10 @@ class InlineQueue:
         due: Callable[..., list[JobMessage]],
         threads: int,
         poll_s: float = 1.0,
+        own: Sequence[str] = (),
         beside: Callable[[], object] | None = None,
     ) -> None:
+        self._own = tuple(own)
         self._beside = beside
         self._run = run
         self._due = due
@@ -145,7 +148,8 @@ class InlineQueue:
         while self._living():
             try:
                 for message in self._due(queued=True):
-                    self.submit(message)
+                    if not self._own or message.generator in self._own:
+                        self.submit(message)
             except CitewellError as error:
                 log.warning("sweep_failed", reason=error.message)
             with self._changed:

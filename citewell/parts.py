@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from citewell.catalogue import GeneratorTable, TransformersTable
 from citewell.config import Settings
+from citewell.errors import ConfigError
 from citewell.ingest.load import Shelf
 from citewell.library import Access, Library
 from citewell.ports import Answers, Embedder, Generator, JobQueue, Reranker
@@ -16,15 +18,28 @@ if TYPE_CHECKING:
     from citewell.ingest.scheduled import RedisSources
 
 
-def generators(settings: Settings, model: Embedder) -> dict[str, Generator]:
-    """What can be asked for by name. `model` is without a cache: sentences of evidence come once."""
-    from citewell.generate.extractive import ExtractiveGenerator
-    from citewell.generate.transformers import TransformersGenerator
+def generators(settings: Settings, model: Embedder, only: Sequence[str] = ()) -> dict[str, Generator]:
+    """What can be asked for by name: the catalogue, or `only` some of it. Raises `ConfigError` for an unknown name.
 
-    found: dict[str, Generator] = {"extractive": ExtractiveGenerator(model)}
-    if settings.transformers_model:
-        found["transformers"] = TransformersGenerator(settings)
-    return found
+    `model` is without a cache: sentences of evidence come once.
+    """
+    tables = settings.catalogue()
+    if unknown := [name for name in only if name not in tables]:
+        raise ConfigError(
+            f"there is no generator `{unknown[0]}`",
+            remedy=f"Choose among {', '.join(sorted(tables))}, or add a table [generators.{unknown[0]}].",
+        )
+    return {name: _generator(settings, name, tables[name], model) for name in (only or tables)}
+
+
+def _generator(settings: Settings, name: str, table: GeneratorTable, model: Embedder) -> Generator:
+    if isinstance(table, TransformersTable):
+        from citewell.generate.transformers import TransformersGenerator
+
+        return TransformersGenerator(settings, name, table)
+    from citewell.generate.extractive import ExtractiveGenerator
+
+    return ExtractiveGenerator(model)
 
 
 def reranker(settings: Settings) -> Reranker | None:
@@ -50,14 +65,17 @@ def queue(
     names: Sequence[str],
     beside: Callable[[], object],
 ) -> JobQueue:
-    """`names` are the generators whose queues are counted. `beside` is called again and again in one process."""
+    """`names` are the generators whose queues are counted, and whose messages threads of this process take.
+
+    `beside` is called again and again in one process.
+    """
     if settings.stack == "served":
         from citewell.jobs import CeleryQueue
 
         return CeleryQueue(settings, names)
     from citewell.jobs import InlineQueue
 
-    return InlineQueue(run, store.due, threads=settings.workers, beside=beside)
+    return InlineQueue(run, store.due, threads=settings.threads_for(names), own=names, beside=beside)
 
 
 def batches(settings: Settings) -> RedisBatches:

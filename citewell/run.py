@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ class Runner:
         self._seconds = lease_seconds
         self._patience = max(_PATIENCE_S, 3 * lease_seconds)
         self._give_up = threading.Event()
-        self._running = 0
+        self._running: Counter[str] = Counter()
         self._idle = threading.Condition()
 
     @property
@@ -76,9 +77,14 @@ class Runner:
         """Names of the generators that this runner can run."""
         return tuple(self._generators)
 
+    def running(self) -> dict[str, int]:
+        """How many messages each generator is at work on."""
+        with self._idle:
+            return {name: self._running[name] for name in self._generators}
+
     def run(self, message: JobMessage) -> RunResult:
         """Bring one answer to a final state, or find out why not; raises `StoreUnavailable` when it cannot lease."""
-        with self._counted():
+        with self._counted(message.generator):
             if self._give_up.is_set():
                 return RunResult("busy")
             grant = self._patiently(lambda: self._leases.lease(message.answer_id, self._owner, self._seconds))
@@ -94,12 +100,12 @@ class Runner:
         Waits up to `wait_s` more for that and says whether all work has ended. Nothing is leased afterwards.
         """
         with self._idle:
-            done = self._idle.wait_for(lambda: not self._running, grace_s)
+            done = self._idle.wait_for(lambda: not self._running.total(), grace_s)
         self._give_up.set()
         if done:
             return True
         with self._idle:
-            return self._idle.wait_for(lambda: not self._running, wait_s)
+            return self._idle.wait_for(lambda: not self._running.total(), wait_s)
 
     def _attempt(self, lease: Lease) -> RunResult:
         logged = log.bind(answer=lease.answer_id, attempt=lease.attempt)
@@ -199,14 +205,14 @@ class Runner:
                 pause = min(2 * pause, 2.0)
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
+    def _counted(self, generator: str) -> Iterator[None]:
         with self._idle:
-            self._running += 1
+            self._running[generator] += 1
         try:
             yield
         finally:
             with self._idle:
-                self._running -= 1
+                self._running[generator] -= 1
                 self._idle.notify_all()
 
 

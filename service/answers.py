@@ -11,6 +11,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from flask import Blueprint, Response, g, jsonify, request, url_for
 
@@ -36,26 +37,42 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 @blueprint.post("")
 def submit() -> Response:
-    """202 once the question is safe; `Location` is where its answer will be.
+    """202 once the question is safe; `Location` is where its answer will be. With `generators`, one answer each.
 
     With the `Idempotency-Key` of an earlier request its answer is told again, as it is now.
     """
     body = read_body(AnswerBody)
     terms = body.to_terms(_idempotency_key(), caller())
-    return _accepted(engine().submit(body.to_question(service().settings), body.generator, terms))
+    question = body.to_question(service().settings)
+    if body.generators is not None:
+        if body.generator:
+            raise BadInput("`generator` and `generators` exclude each other", remedy="Send one of the two.")
+        each = engine().submit_each(question, body.generators, terms)
+        return _on_its_way({"answers": [{**_accepted(answer), "generator": answer.generator} for answer in each]})
+    return _one_on_its_way(engine().submit(question, body.generator, terms))
 
 
 @blueprint.post("/<answer_id>/replay")
 def replay(answer_id: str) -> Response:
     """The same question once more, as a new answer: on the index as it is now, or on the evidence of then."""
-    return _accepted(engine().replay(answer_id, recorded=read_body(ReplayBody).recorded))
+    return _one_on_its_way(engine().replay(answer_id, recorded=read_body(ReplayBody).recorded))
 
 
-def _accepted(answer: Answer) -> Response:
+def _one_on_its_way(answer: Answer) -> Response:
+    told = _accepted(answer)
+    response = _on_its_way(told)
+    response.headers["Location"] = told["links"]["self"]
+    return response
+
+
+def _accepted(answer: Answer) -> dict[str, Any]:
     links = {"self": url_for(".read", answer_id=answer.id), "events": url_for(".events", answer_id=answer.id)}
-    response = jsonify({"id": answer.id, "state": answer.state.value, "links": links})
+    return {"id": answer.id, "state": answer.state.value, "links": links}
+
+
+def _on_its_way(told: dict[str, Any]) -> Response:
+    response = jsonify(told)
     response.status_code = 202
-    response.headers["Location"] = links["self"]
     response.headers["Retry-After"] = str(SOONEST_S)
     return response
 

@@ -1,4 +1,4 @@
-"""`/healthz`: the process answers. `/readyz`: its backends do. `/v1/info`: what they are."""
+"""`/healthz`: the process answers. `/readyz`: its backends do. `/v1/info`, `/v1/generators`: what they are."""
 
 from __future__ import annotations
 
@@ -35,3 +35,9 @@ def readyz() -> dict[str, Any]:
 @blueprint.get("/v1/info")
 def info() -> dict[str, Any]:
     return engine().info()
+
+
+@blueprint.get("/v1/generators")
+def generators() -> dict[str, Any]:
+    """503 when the queue cannot say how it is."""
+    return {"generators": engine().catalogue()}

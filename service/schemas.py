@@ -41,9 +41,10 @@ class SearchBody(BaseModel):
 
 
 class AnswerBody(SearchBody):
-    """`POST /v1/answers`. An empty `generator` means the service's own choice."""
+    """`POST /v1/answers`. An empty `generator` means the service's own choice; `generators` asks each of several."""
 
     generator: str = Field("", max_length=100)
+    generators: list[str] | None = Field(None, min_length=1, max_length=8)
     expires_in: float | None = Field(None, gt=0, le=MAX_EXPIRES_S)
     priority: Priority = "interactive"
     callback_url: str = Field("", max_length=2000)

@@ -21,7 +21,7 @@ FILES = sorted(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.p
 LAYERS = (
     ("citewell", "citewell.records", "citewell.errors"),
     ("citewell.config", "citewell.settings_file", "citewell.device", "citewell.memory",
-     "citewell.schedule"),
+     "citewell.schedule", "citewell.catalogue"),
     ("citewell.ports",),
     ("citewell.language", "citewell.text", "citewell.outline", "citewell.parse", "citewell.split", "citewell.fuse",
      "citewell.paged", "citewell.prompt",
@@ -30,7 +30,7 @@ LAYERS = (
      "citewell.answers.moves", "citewell.priorities", "citewell.waiting"),
     ("citewell.embed", "citewell.index", "citewell.rerank", "citewell.generate", "citewell.answers", "citewell.jobs",
      "citewell.es_mappings"),
-    ("citewell.retrieve", "citewell.run", "citewell.ingest", "citewell.migrate", "citewell.library",
+    ("citewell.retrieve", "citewell.asking", "citewell.run", "citewell.ingest", "citewell.migrate", "citewell.library",
      "citewell.checkup", "citewell.admission", "citewell.callbacks"),
     ("citewell.parts",),
     ("citewell.engine", "citewell.client"),
@@ -42,7 +42,7 @@ PURE = ("citewell.language", "citewell.text", "citewell.outline", "citewell.pars
         "citewell.paged", "citewell.prompt",
         "citewell.cite", "citewell.compare", "citewell.evidence", "citewell.index.queries", "citewell.index.filters",
         "citewell.index.ranges", "citewell.index.words", "citewell.index.roles",
-        "citewell.answers.moves", "citewell.priorities", "citewell.waiting", "citewell.schedule",
+        "citewell.answers.moves", "citewell.priorities", "citewell.waiting", "citewell.schedule", "citewell.catalogue",
         "citewell.evaluate.tune", "citewell.evaluate.measures")  # fmt: skip
 DOES_IO = {"os", "socket", "subprocess", "sqlite3", "httpx", "redis", "elasticsearch", "lancedb", "celery", "flask"}
 

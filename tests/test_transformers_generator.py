@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from citewell.catalogue import TransformersTable
 from citewell.cite import cite
 from citewell.config import Settings
 from citewell.errors import ConfigError
@@ -23,10 +24,16 @@ def generator(
 ) -> Iterator[TransformersGenerator]:
     folder: Path = tmp_path_factory.mktemp(request.param)
     build = tiny_models.build_causal if request.param == "causal" else tiny_models.build_seq2seq
-    built = TransformersGenerator(Settings(transformers_model=str(build(folder)), device="cpu", max_new_tokens=40))
+    table = TransformersTable(kind="transformers", model=str(build(folder)))
+    built = TransformersGenerator(Settings(device="cpu", max_new_tokens=40), "tiny", table)
     built.load()
     yield built
     built.close()
+
+
+def unloaded_generator(model: str) -> TransformersGenerator:
+    table = TransformersTable(kind="transformers", model=model)
+    return TransformersGenerator(Settings(device="cpu", max_new_tokens=40), "tiny", table)
 
 
 def job(question: str, answer_id: str = "a") -> Job:
@@ -55,13 +62,13 @@ def test_it_says_what_it_is_before_and_after_it_is_loaded(generator: Transformer
     card = generator.describe()
     assert (card.prompt, card.seed) == (PROMPT_VERSION, None)
     assert card.sampling["method"] == "greedy"
-    unloaded = TransformersGenerator(Settings(transformers_model=generator.info()["model"], max_new_tokens=40))
+    unloaded = unloaded_generator(generator.info()["model"])
     assert unloaded.describe() == card
     copied = shutil.copytree(generator.info()["model"], tmp_path / "copy")
-    moved = TransformersGenerator(Settings(transformers_model=str(copied)))
+    moved = unloaded_generator(str(copied))
     assert moved.describe().revision == card.revision
     (copied / "config.json").write_text((copied / "config.json").read_text("utf-8") + " ", "utf-8")
-    changed = TransformersGenerator(Settings(transformers_model=str(copied)))
+    changed = unloaded_generator(str(copied))
     assert changed.describe().revision not in ("", card.revision)
 
 
@@ -94,7 +101,8 @@ def test_a_reader_who_leaves_early_stops_the_model(generator: TransformersGenera
 
 
 def test_a_model_that_is_not_here_is_named_with_a_remedy(tmp_path: Path) -> None:
-    absent = TransformersGenerator(Settings(transformers_model=str(tmp_path / "absent")))
-    with pytest.raises(ConfigError, match="transformers_model") as caught:
+    table = TransformersTable(kind="transformers", model=str(tmp_path / "absent"))
+    absent = TransformersGenerator(Settings(), "tiny", table)
+    with pytest.raises(ConfigError, match=r"generators\.tiny\.model") as caught:
         absent.load()
     assert "folder" in caught.value.remedy

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +44,8 @@ _POST_S = 1.0
 class Crew:
     """What a worker process works with. `load` runs once, when the pool is up; `due` is the answer store's.
 
-    `close` lets go of the queue, too. `post` is called every second: callbacks.
+    `close` lets go of the queue, too. `threads` is how many answers it works on at a time; 0 is the setting `workers`.
+    `post` is called every second: callbacks.
     """
 
     runner: Runner
@@ -53,6 +54,7 @@ class Crew:
     load: Callable[[], object]
     close: Callable[[], object]
     post: Callable[[], object] = int
+    threads: int = 0
 
 
 def make_app(settings: Settings) -> Celery:
@@ -74,13 +76,16 @@ def make_app(settings: Settings) -> Celery:
     return app
 
 
-def run_worker(settings: Settings, crew: Crew | None = None, *, drain_s: float = DRAIN_S) -> int:
+def run_worker(
+    settings: Settings, crew: Crew | None = None, *, drain_s: float = DRAIN_S, generators: Sequence[str] = ()
+) -> int:
     """Answer questions until SIGTERM, which lets running ones end; returns the exit status.
 
     Must be called in the main thread, which gets Celery's signal handlers. Without a `crew` it is built from the
-    settings. Status 1 means that the crew could not be loaded; the log says why.
+    settings, for those `generators` of the catalogue (all when none is named). Status 1 means that the crew could not
+    be loaded; the log says why.
     """
-    return _Worker(settings, crew or _build_crew(settings), drain_s).run()
+    return _Worker(settings, crew or _build_crew(settings, generators), drain_s).run()
 
 
 class _Worker:
@@ -92,17 +97,18 @@ class _Worker:
         report = {
             "state": "loading",
             "generators": list(own),
-            "concurrency": settings.workers,
+            "concurrency": crew.threads or settings.workers,
             "version": __version__,
         }
         self._crew = crew
         self._drain_s = drain_s
         self._failed = False
         self._drain: threading.Timer | None = None
-        self._pulse = Pulse(settings, name, report)
+        self._pulse = Pulse(settings, name, report, crew.runner.running)
         self._sweeper = Periodic("sweeper", self._sweep, settings.lease_seconds / 2)
         self._callbacks = Periodic("callbacks", crew.post, _POST_S)
         self._app = make_app(settings)
+        self._app.conf.worker_concurrency = crew.threads or settings.workers
         register(self._app, crew.runner.run)
         self._queues = queue_names(settings.index_name, own)
 
@@ -186,11 +192,12 @@ def connected(*pairs: tuple[Any, Callable[..., None]]) -> Iterator[None]:
             signal.disconnect(receiver)
 
 
-def _build_crew(settings: Settings) -> Crew:
+def _build_crew(settings: Settings, generators: Sequence[str]) -> Crew:
     from citewell.engine import build
 
-    engine = build(settings, role="worker")
-    return Crew(engine.runner, engine.queue, engine.store.due, engine.load, engine.close, engine.post)
+    engine = build(settings, role="worker", generators=generators)
+    threads = settings.threads_for(engine.runner.generators)
+    return Crew(engine.runner, engine.queue, engine.store.due, engine.load, engine.close, engine.post, threads)
 
 
 def __getattr__(name: str) -> Celery:

@@ -17,7 +17,8 @@ from citewell.records import JobMessage
 
 log = structlog.get_logger("citewell.workers")
 
-_PULSE_S = 5.0
+# Often enough that `GET /v1/generators` tells a load of now.
+_PULSE_S = 2.0
 _PULSE_TTL_S = 15
 
 
@@ -64,9 +65,12 @@ def sweep(due: Callable[..., list[JobMessage]], queue: JobQueue, own: tuple[str,
 
 
 class Pulse:
-    """The sign of life in Redis: `PREFIX:worker:NAME`, gone 15 seconds after the worker is."""
+    """The sign of life in Redis: `PREFIX:worker:NAME`, gone 15 seconds after the worker is; `running` is its load."""
 
-    def __init__(self, settings: Settings, name: str, state: dict[str, Any]) -> None:
+    def __init__(
+        self, settings: Settings, name: str, state: dict[str, Any], running: Callable[[], dict[str, int]] = dict
+    ) -> None:
+        self._running = running
         self._settings = settings
         self._name = name
         self._state = state
@@ -95,4 +99,5 @@ class Pulse:
 
     def _beat(self) -> None:
         with translated(self._settings.redis_url, "record a sign of life", QueueUnavailable):
-            report_worker(self._redis, self._settings.index_name, self._name, self._state, _PULSE_TTL_S)
+            state = {**self._state, "running": self._running()}
+            report_worker(self._redis, self._settings.index_name, self._name, state, _PULSE_TTL_S)

@@ -13,6 +13,8 @@ from citewell.cli.output import READABLE, clean, console, emit_json, show_line, 
 _NEAREST = 3
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from citewell.records import Answer, Citation, Passage
@@ -81,6 +83,19 @@ def finish(found: Answer, as_json: bool, *, waited: bool) -> None:
             show_line(
                 "remedy", f"`citewell answers show {found.id} --wait 60` waits on; `citewell doctor` tells who works."
             )
+        raise typer.Exit(1)
+
+
+def finish_each(found: Sequence[Answer], as_json: bool) -> None:
+    """Answers to one question below each other, each under its generator's name; exit status 1 unless all are done."""
+    if as_json:
+        emit_json({"answers": [one.to_dict() for one in found]})
+    else:
+        screen = console()
+        for one in found:
+            screen.rule(clean(one.generator), align="left")
+            show(screen, one)
+    if any(one.state != "done" for one in found):
         raise typer.Exit(1)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from citewell.cli.answer import finish
+from citewell.cli.answer import finish, finish_each
 from citewell.cli.options import (
     AsJson,
     Filter,
@@ -34,8 +35,13 @@ def ask(
     filters: Filter = None,
     lang: Lang = "",
     generator: Annotated[
-        str, typer.Option("--generator", metavar="NAME", help="Who writes. [default: the setting generator]")
-    ] = "",
+        list[str] | None,
+        typer.Option(
+            "--generator",
+            metavar="NAME",
+            help="Who writes; repeat it to compare several. [default: the setting generator]",
+        ),
+    ] = None,
     expires_in: Annotated[
         float,
         typer.Option("--expires-in", min=0, metavar="SECONDS", help="Drop the question after this time; 0 never."),
@@ -62,6 +68,7 @@ def ask(
     citewell ask 'How long do I have to return something?'
     citewell ask '返品は何日以内ですか' --filter metadata.section=returns
     citewell ask 'Who pays for the return label?' --no-wait
+    citewell ask 'Who pays for the return label?' --generator extractive --generator llama
     ```
     """
     from citewell.records import Terms
@@ -70,42 +77,49 @@ def ask(
     asked = question_of(question, k, mode, filters, lang)
     with connection(url, key, "api") as engine:
         with waiting("searching"):
-            found = engine.submit(asked, generator, terms)
+            found = engine.submit_each(asked, generator or [""], terms)
         if no_wait:
             _refuse(engine, found)
             _hand_over(found, as_json)
             return
         found = _await(engine, found, wait)
-    finish(found, as_json, waited=True)
+    if len(found) > 1:
+        finish_each(found, as_json)
+    else:
+        finish(found[0], as_json, waited=True)
 
 
-def _await(engine: Engine | Client, found: Answer, wait: float) -> Answer:
-    """The final record, or the record as it is after `wait` seconds; an interrupt cancels the answer."""
+def _await(engine: Engine | Client, found: list[Answer], wait: float) -> list[Answer]:
+    """The final records, or the records as they are after `wait` seconds; an interrupt cancels the answers."""
+    deadline = time.monotonic() + wait
     try:
         _refuse(engine, found)
         with waiting("answering"):
-            return engine.answer(found.id, wait)
+            return [engine.answer(one.id, max(0.0, deadline - time.monotonic())) for one in found]
     except KeyboardInterrupt:
-        stopped = engine.cancel(found.id)
-        show_line("cancelled" if stopped.state == "cancelled" else stopped.state.value, f"answer {found.id}")
+        for one in found:
+            stopped = engine.cancel(one.id)
+            show_line("cancelled" if stopped.state == "cancelled" else stopped.state.value, f"answer {one.id}")
         raise typer.Exit(130) from None
 
 
-def _refuse(engine: Engine | Client, found: Answer) -> None:
+def _refuse(engine: Engine | Client, found: list[Answer]) -> None:
     """An empty index is worth more than an abstention: say so, and leave no answer behind."""
     from citewell.errors import NotFound
 
     try:
-        refuse_when_empty(engine, found.evidence)
+        refuse_when_empty(engine, found[0].evidence)
     except NotFound:
-        engine.cancel(found.id)
+        for one in found:
+            engine.cancel(one.id)
         raise
 
 
-def _hand_over(found: Answer, as_json: bool) -> None:
+def _hand_over(found: list[Answer], as_json: bool) -> None:
     if as_json:
-        emit_json(found.to_dict())
+        emit_json({"answers": [one.to_dict() for one in found]} if len(found) > 1 else found[0].to_dict())
         return
-    console().print(found.id, soft_wrap=True)
-    if console(stderr=True).is_terminal:
-        show_line("next", f"citewell answers show {found.id} --wait 60")
+    for one in found:
+        console().print(one.id, soft_wrap=True)
+        if console(stderr=True).is_terminal:
+            show_line("next", f"citewell answers show {one.id} --wait 60")

@@ -184,7 +184,7 @@ def _generator(engine: Engine) -> str:
         known = ", ".join(sorted(engine.generators))
         raise UnknownGenerator(
             f"the setting `generator` is `{name}`, which is not set up",
-            remedy=f"Choose one of {known}; `transformers` wants the setting `transformers_model`.",
+            remedy=f"Choose one of {known}, or add a table [generators.{name}].",
         )
     return f"{name}, of {', '.join(sorted(engine.generators))}"
 

@@ -11,22 +11,32 @@ import typer
 from citewell.cli.options import LogJson
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from citewell.config import Settings
 
 Ingest = Annotated[bool, typer.Option("--ingest", help="Load documents for others instead of answering questions.")]
 
 
-def worker(ingest: Ingest = False, as_json: LogJson = False) -> None:
+def worker(
+    ingest: Ingest = False,
+    generators: Annotated[
+        str,
+        typer.Option("--generators", metavar="NAME,…", help="Only these of the catalogue. [default: all]"),
+    ] = "",
+    as_json: LogJson = False,
+) -> None:
     """Answer questions from the queue until stopped, or load documents for `citewell ingest --distributed`.
 
-    On the served stack this is a Celery worker for the generators of its settings. On the embedded stack it answers
-    what `citewell ask --no-wait` left. Ctrl-C or SIGTERM lets running answers end. The log goes to stderr.
+    On the served stack this is a Celery worker for the generators of its settings, or for some of them. On the
+    embedded stack it answers what `citewell ask --no-wait` left. Ctrl-C or SIGTERM lets running answers end. The log
+    goes to stderr.
 
     Examples:
 
     ```
     citewell worker
-    CITEWELL_STACK=served CITEWELL_GENERATOR=transformers citewell worker --json
+    CITEWELL_STACK=served citewell worker --generators extractive,llama --json
     CITEWELL_STACK=served citewell worker --ingest
     ```
     """
@@ -34,14 +44,15 @@ def worker(ingest: Ingest = False, as_json: LogJson = False) -> None:
     from citewell.config import load_settings
 
     settings = load_settings()
+    names = tuple(name for part in generators.split(",") if (name := part.strip()))
     with logs.for_an_operator(settings.log_level, as_json):
         if ingest:
             raise typer.Exit(_load_documents(settings))
         if settings.stack == "served":
             from citewell.workers.app import run_worker
 
-            raise typer.Exit(run_worker(settings))
-        _run_embedded(settings)
+            raise typer.Exit(run_worker(settings, generators=names))
+        _run_embedded(settings, names)
 
 
 def _load_documents(settings: Settings) -> int:
@@ -57,7 +68,7 @@ def _load_documents(settings: Settings) -> int:
     return run_ingest_worker(settings)
 
 
-def _run_embedded(settings: Settings) -> None:
+def _run_embedded(settings: Settings, generators: Sequence[str]) -> None:
     """The in-process queue on the store that the other commands use."""
     import structlog
 
@@ -66,10 +77,10 @@ def _run_embedded(settings: Settings) -> None:
     log = structlog.get_logger("citewell.worker")
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    engine = build(settings, "all")
+    engine = build(settings, "all", generators=generators)
     try:
         engine.load()
-        log.info("worker_ready", stack=settings.stack, threads=settings.workers, generators=sorted(engine.generators))
+        log.info("worker_ready", stack=settings.stack, generators=sorted(engine.generators))
         while not stop.wait(0.5):  # a bounded wait, so that signals reach Python on every system
             pass
         log.info("worker_stopping")

@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from citewell.catalogue import TransformersTable
 from citewell.config import Settings, stay_offline
 from citewell.embed.sentence import weights_hash
 from citewell.errors import ConfigError, GenerationFailed
@@ -29,10 +30,11 @@ class TransformersGenerator:
     Models are looked for in folders and in the local cache alone, unless HF_HUB_OFFLINE=0 is set.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._name = settings.transformers_model
+    def __init__(self, settings: Settings, name: str, table: TransformersTable) -> None:
+        self._called = name
+        self._name = table.model
         self._device = settings.device
-        self._max_new_tokens = settings.max_new_tokens
+        self._max_new_tokens = table.max_new_tokens or settings.max_new_tokens
         self._budget = settings.evidence_tokens
         self._model: Any = None
         self._tokenizer: Any = None
@@ -64,7 +66,7 @@ class TransformersGenerator:
             model = model.to(device).eval()
         except Exception as error:  # the library raises many kinds for a model that is absent, broken or of no use here
             raise ConfigError(
-                f"setting `transformers_model`: `{self._name}` cannot be loaded: {error}",
+                f"setting `generators.{self._called}.model`: `{self._name}` cannot be loaded: {error}",
                 remedy="Name a folder with a causal or sequence-to-sequence model. Models are not downloaded unless "
                 "HF_HUB_OFFLINE=0 is set.",
             ) from error
@@ -78,7 +80,7 @@ class TransformersGenerator:
 
     def info(self) -> dict[str, Any]:
         return {
-            "name": "transformers",
+            "name": self._called,
             "model": self._name,
             "loaded": self._model is not None,
             "prompt": PROMPT_VERSION,
@@ -92,7 +94,7 @@ class TransformersGenerator:
             self._revision = str(getattr(self._model.config, "_commit_hash", "") or "")[:16]
         limits = {"max_new_tokens": self._max_new_tokens, "evidence_tokens": self._budget}
         return GeneratorCard(
-            "transformers",
+            self._called,
             "transformers",
             model=self._name,
             revision=self._revision,

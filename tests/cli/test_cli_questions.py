@@ -289,7 +289,7 @@ def test_an_interrupt_cancels_the_answer(terminal: Terminal) -> None:
     timer = threading.Timer(0.3, signal.raise_signal, (signal.SIGINT,))
     timer.start()
     with pytest.raises(typer.Exit) as stopped:
-        _await(engine, queued, 30)
+        _await(engine, [queued], 30)
     timer.join()
     assert stopped.value.exit_code == 130
     assert engine.store.get("mine").state == "cancelled"

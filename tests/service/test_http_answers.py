@@ -138,6 +138,54 @@ def test_a_question_is_asked_again(loaded: FlaskClient) -> None:
     assert_error(loaded.post(f"/v1/answers/{answer_id}/replay", json={"recorded": 1}), 400, "bad_input")
 
 
+# Several generators
+
+
+def test_several_generators_answer_from_the_same_evidence(loaded: FlaskClient) -> None:
+    names = ["scripted", "extractive"]
+    body = {"question": "How long does the warranty of a lamp last?", "generators": names}
+    response = loaded.post("/v1/answers", json=body)
+    assert response.status_code == 202
+    told = response.get_json()["answers"]
+    assert [one["generator"] for one in told] == names
+    answers = [Answer.from_json(loaded.get(one["links"]["self"] + "?wait=20").data) for one in told]
+    assert [answer.generator for answer in answers] == names
+    assert answers[1].answer.startswith("The warranty of every lamp lasts two years.")
+    assert answers[0].evidence == answers[1].evidence
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"generators": []}, 400, "bad_input"),
+        ({"generators": ["extractive", "extractive"]}, 400, "bad_input"),
+        ({"generators": ["extractive"], "generator": "scripted"}, 400, "bad_input"),
+        ({"generators": ["extractive", "nobody"]}, 404, "unknown_generator"),
+    ],
+)
+def test_wrong_lists_of_generators(http: FlaskClient, body: dict[str, object], status: int, code: str) -> None:
+    assert_error(http.post("/v1/answers", json={"question": "x", **body}), status, code)
+
+
+def test_the_catalogue_tells_the_load(http: FlaskClient) -> None:
+    def row(name: str) -> dict[str, object]:
+        found: list[dict[str, object]] = http.get("/v1/generators").get_json()["generators"]
+        return next(one for one in found if one["name"] == name)
+
+    assert row("extractive") == {
+        "name": "extractive", "kind": "extractive", "model": "", "default": True,
+        "live": True, "workers": 1, "waiting": 0, "running": 0,
+    }  # fmt: skip
+    ids = [ask(http, "sleep: 0.05; echo: 600", generator="scripted") for _ in range(3)]
+    until = time.monotonic() + 10
+    while row("scripted")["running"] != 2:  # the threads of the small engine
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert row("scripted")["waiting"] == 1
+    for answer_id in ids:
+        http.delete(f"/v1/answers/{answer_id}")
+
+
 # Events
 
 

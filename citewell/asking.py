@@ -1,0 +1,105 @@
+"""Asking: a question becomes one job for each generator that is to answer it, stored and then queued."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from citewell.admission import Admission
+from citewell.answers.moves import known
+from citewell.callbacks import Postman
+from citewell.config import Settings
+from citewell.errors import BadInput, UnknownAnswer, UnknownGenerator
+from citewell.ports import AnswerStore, JobQueue
+from citewell.records import Answer, Job, JobMessage, Question, Terms
+from citewell.retrieve import Retriever
+
+
+@dataclass(frozen=True)
+class Asking:
+    """`generators` are the names that questions may be for; `retriever` is asked for with each question."""
+
+    settings: Settings
+    store: AnswerStore
+    queue: JobQueue
+    admission: Admission
+    postman: Postman
+    generators: Collection[str]
+    retriever: Callable[[], Retriever]
+
+    def submit_each(self, question: Question, generators: Sequence[str], terms: Terms) -> list[Answer]:
+        """One question to several generators, with the same evidence; a record each, in their order.
+
+        "" is the setting `generator`.
+        """
+        names = [name or self.settings.generator for name in generators]
+        for name in names:
+            self._must_know(name)
+        if not names or len(set(names)) < len(names):
+            raise BadInput("each generator can be asked once, and one at least", remedy="Name different ones.")
+        if terms.callback_url:
+            self.postman.check(terms.callback_url)
+        request, ids = terms.request(question, tuple(generators)), [terms.answer_id(n) for n in range(len(names))]
+        found = [self._known(answer_id, request) if request else None for answer_id in ids]
+        if None not in found:
+            return [answer for answer in found if answer is not None]
+        for name in names:
+            self.admission.admit(name, terms.priority)
+        retriever = self.retriever()
+        question = retriever.check(question)
+        job = Job(
+            answer_id="",
+            evidence=retriever.gather(question),
+            question=question,
+            max_attempts=self.settings.max_attempts,
+            created_at=time.time(),
+            request=request,
+            expires_in=terms.expires_in,
+            priority=terms.priority,
+            callback_url=terms.callback_url,
+        )
+        each = zip(ids, names, strict=True)
+        return [self._create(job.model_copy(update={"answer_id": one, "generator": name})) for one, name in each]
+
+    def replay(self, answer_id: str, *, recorded: bool = False) -> Answer:
+        """Ask an answer's question again, with the index as it is now, or on the evidence of then; a new record.
+
+        `citewell.compare` says why the new answer differs. Raises `UnknownAnswer`, and `UnknownGenerator` when what
+        wrote it is not there any more.
+        """
+        found = self.store.get(answer_id)
+        self._must_know(found.generator)
+        evidence = found.evidence if recorded else self.retriever().gather(found.question)
+        job = Job(
+            answer_id=uuid.uuid4().hex,
+            evidence=evidence.model_copy(update={"timings_ms": {}}) if recorded else evidence,
+            question=found.question,
+            generator=found.generator,
+            max_attempts=self.settings.max_attempts,
+            created_at=time.time(),
+            replay_of=found.id,
+        )
+        return self._create(job)
+
+    def _must_know(self, generator: str) -> None:
+        if generator not in self.generators:
+            names = ", ".join(sorted(self.generators))
+            raise UnknownGenerator(f"there is no generator `{generator}`", remedy=f"Choose one of: {names}.")
+
+    def _create(self, job: Job) -> Answer:
+        answer = self.store.create(job)
+        # Of requests that come at once with one key the first is created; two of the same microsecond would both be
+        # queued, which the lease makes harmless.
+        if answer.created_at == job.created_at:
+            message = JobMessage(answer_id=job.answer_id, generator=job.generator, priority=job.priority)
+            self.queue.submit(message)
+        return answer
+
+    def _known(self, answer_id: str, request: str) -> Answer | None:
+        """The answer of an earlier request with the same key, before anything is retrieved for it."""
+        try:
+            return known(self.store.get(answer_id), request)
+        except UnknownAnswer:
+            return None

@@ -1,0 +1,79 @@
+"""The catalogue: `[generators.NAME]` in the settings file, one table a generator, by its kind. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from citewell.device import Precision
+
+EXTRACTIVE = "extractive"
+
+
+class _Table(BaseModel):
+    """`places` is how many answers it writes at a time: a worker has as many threads that wait for it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @property
+    def places(self) -> int:
+        return 1
+
+
+class ExtractiveTable(_Table):
+    """Quotes the sentences that answer; needs no model beside the embedder's."""
+
+    kind: Literal["extractive"] = "extractive"
+    model: Literal[""] = ""
+
+
+class TransformersTable(_Table):
+    """A causal or sequence-to-sequence model on this machine.
+
+    `max_new_tokens` 0 is the setting of that name.
+    """
+
+    kind: Literal["transformers"]
+    model: str = Field(min_length=1)
+    max_new_tokens: int = Field(0, ge=0, le=8192)
+    dtype: Precision = "auto"
+
+
+GeneratorTable = Annotated[ExtractiveTable | TransformersTable, Field(discriminator="kind")]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,49}$")]
+
+
+def _extractive_is_itself(tables: dict[str, GeneratorTable]) -> dict[str, GeneratorTable]:
+    if EXTRACTIVE in tables and tables[EXTRACTIVE].kind != EXTRACTIVE:
+        raise ValueError(f"`{EXTRACTIVE}` is always the generator of that kind; give this one another name")
+    return tables
+
+
+Tables = Annotated[dict[Name, GeneratorTable], AfterValidator(_extractive_is_itself)]
+
+
+def catalogue(tables: Mapping[str, GeneratorTable]) -> dict[str, GeneratorTable]:
+    """All generators by name: `extractive`, which is always there, and those of the tables."""
+    return {EXTRACTIVE: ExtractiveTable(), **tables}
+
+
+def standing(tables: Mapping[str, GeneratorTable | None], workers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each generator: what it is, and what those of the workers tell that are ready for it."""
+    rows = []
+    for name, table in tables.items():
+        ready = [
+            worker for worker in workers if worker.get("state") == "ready" and name in worker.get("generators", ())
+        ]
+        rows.append(
+            {
+                "name": name,
+                "kind": table.kind if table else name,
+                "model": table.model if table else "",
+                "live": bool(ready),
+                "workers": len(ready),
+                "running": sum(worker.get("running", {}).get(name, 0) for worker in ready),
+            }
+        )
+    return rows
