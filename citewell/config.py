@@ -128,6 +128,7 @@ class Settings(BaseSettings):
     tuned: dict[str, Tuned] = Field(
         default_factory=dict, description="Fusion, alpha and depth by language, as `citewell tune` writes them."
     )
+    reader: Path | None = Field(None, description="Folder of a trained reader, by which `extractive` answers.")
     reranker: str = Field("", description="Cross-encoder, by folder or name, that orders the best passages anew.")
     rerank_depth: int = Field(30, ge=1, le=1000, description="Passages that the reranker reads.")
     rerank_budget_ms: int = Field(

@@ -31,7 +31,9 @@
     │   ├── Overloaded                  503 overloaded        more waits than can be answered in time
     │   ├── EmbedderUnavailable         503 embedder_unavailable
     │   ├── RerankerUnavailable         503 reranker_unavailable
+    │   ├── ReaderUnavailable           503 reader_unavailable
     │   └── SourceUnavailable           503 source_unavailable    where documents come from does not answer
+    ├── TrainingFailed                  500 training_failed
     └── GenerationFailed                502 generation_failed
 
 An error says what happened, to what, and what to do: `message` holds the first two, `remedy` the third.
@@ -214,9 +216,19 @@ class RerankerUnavailable(Unavailable):
     )
 
 
+class ReaderUnavailable(Unavailable):
+    code = "reader_unavailable"
+    default_remedy = "Check the folder that the setting `reader` names, or train one: citewell train reader."
+
+
 class SourceUnavailable(Unavailable):
     code = "source_unavailable"
     default_remedy = "Check that the source is reachable, then run the load again: what was loaded stays."
+
+
+class TrainingFailed(CitewellError):
+    code = "training_failed"
+    default_remedy = "Mend the cause, then run the same command with --resume."
 
 
 class GenerationFailed(CitewellError):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from citewell.catalogue import GeneratorTable, TransformersTable
 from citewell.config import Settings
 from citewell.errors import ConfigError
+from citewell.generate.reader import Reader
 from citewell.ingest.load import Shelf
 from citewell.library import Access, Library
 from citewell.ports import Answers, Embedder, Generator, JobQueue, Reranker
@@ -39,7 +40,14 @@ def _generator(settings: Settings, name: str, table: GeneratorTable, model: Embe
         return TransformersGenerator(settings, name, table)
     from citewell.generate.extractive import ExtractiveGenerator
 
-    return ExtractiveGenerator(model)
+    return ExtractiveGenerator(model, reader(settings))
+
+
+def reader(settings: Settings) -> Reader | None:
+    """The reader that the setting of this name means; it reads with the packaged embedder's encoder."""
+    from citewell.embed.sentence import packaged_folder
+
+    return Reader(settings.reader, packaged_folder(), settings.device) if settings.reader else None
 
 
 def reranker(settings: Settings) -> Reranker | None:
@@ -133,6 +141,11 @@ def cached(settings: Settings, model: Embedder) -> Embedder:
 
     file = settings.data_dir / "embeddings.sqlite" if settings.embed_cache else None
     return CachedEmbedder(model, file=file, questions=settings.query_cache)
+
+
+def packaged_embedder(settings: Settings) -> Embedder:
+    """The default embedder, whatever the setting says."""
+    return embedder(settings.model_copy(update={"embedder": "packaged"}))
 
 
 def embedder(settings: Settings) -> Embedder:

@@ -29,6 +29,7 @@ from citewell.cli.ingest import ingest as _ingest
 from citewell.cli.output import show_error
 from citewell.cli.search import search as _search
 from citewell.cli.serve import serve as _serve
+from citewell.cli.train import group as _train
 from citewell.cli.worker import worker as _worker
 from citewell.errors import CitewellError
 
@@ -120,6 +121,7 @@ for _command in (_ingest, _search, _ask, _serve, _worker, _info, _doctor, _confi
 app.add_typer(_answers)
 app.add_typer(_eval)
 app.add_typer(_index)
+app.add_typer(_train)
 
 
 def main() -> None:

