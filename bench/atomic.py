@@ -158,13 +158,15 @@ def main() -> int:
     parser.add_argument("--passages", type=int, default=20_000)
     parser.add_argument("--questions", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=("searches", "loads"))
     options = parser.parse_args()
     if not options.corpora.is_dir():
         print(f"skipped: there are no test collections in {options.corpora}", file=sys.stderr)
         return 0
     options.elasticsearch_url = options.elasticsearch_url or load_settings().elasticsearch_url
     material = Material(options.corpora)
-    told = [searches(material, options), *(loads(material, passages, options) for passages in (1, 2, 10))]
+    told = [] if options.only == "loads" else [searches(material, options)]
+    told += [] if options.only == "searches" else [loads(material, passages, options) for passages in (1, 2, 10)]
     for figures in chain.from_iterable(told):
         print(json.dumps(figures), flush=True)
     return 0
