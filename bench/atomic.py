@@ -132,7 +132,6 @@ def searches(material: Material, options: argparse.Namespace) -> Iterator[dict[s
 
 def loads(material: Material, passages: int, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Batch by batch, in turns, into two indices; what is told of are medians over batches."""
-    batches = options.passages // BATCH_DOCUMENTS // passages
     ways: dict[str, Any] = {
         "in_place": mock.patch.object(Change, "simple", property(lambda _: True)),
         "product": mock.patch.object(Change, "simple", Change.simple),
@@ -141,7 +140,7 @@ def loads(material: Material, passages: int, options: argparse.Namespace) -> Ite
         indices = {"in_place": one, "product": two}
         for kind in ("new", "replaced"):
             seconds: dict[str, list[float]] = {name: [] for name in ways}
-            for batch in range(batches):
+            for batch in range(options.batches):
                 writes = [material.write(f"d{batch}-{n}", passages) for n in range(BATCH_DOCUMENTS)]
                 for name in list(ways)[:: 1 if batch % 2 else -1]:
                     with ways[name]:
@@ -155,7 +154,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpora", nargs="?", type=Path, default=Path("../shared/corpora"))
     parser.add_argument("--elasticsearch-url", default="")
-    parser.add_argument("--passages", type=int, default=20_000)
+    parser.add_argument("--passages", type=int, default=20_000, help="that are searched")
+    parser.add_argument("--batches", type=int, default=20, help="of each load")
     parser.add_argument("--questions", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", choices=("searches", "loads"))

@@ -20,6 +20,7 @@ import structlog
 from citewell.config import Settings
 from citewell.errors import CitewellError, Conflict, UnknownDocument
 from citewell.index.roles import LIVE, named, with_role
+from citewell.ingest.items import in_batches
 from citewell.ingest.pipeline import Pipeline
 from citewell.ingest.sources import Item, failed
 from citewell.migrate import Progress, behind, differing, follow
@@ -30,6 +31,8 @@ from citewell.split import Splitter
 # After this many seconds a version that could not be opened is tried again.
 _TRY_AGAIN_S = 60.0
 _DELETE_BATCH = 500
+# Documents with their texts in memory at once.
+_TEXTS_AT_ONCE = 20
 
 
 @dataclass(frozen=True)
@@ -133,15 +136,18 @@ class Library:
         return any(version.role in LIVE and version.name != own for version in self.versions().all())
 
     def delete(self, doc_ids: Sequence[str]) -> list[Outcome]:
-        """Remove documents of every live version. The outcomes are those of the own one, with a receipt each: a look
-        at ledger and passages when everything was done. An unknown id is a failed outcome.
+        """Remove documents of every live version, and the vectors kept of their texts. The outcomes are those of the
+        own version, with a receipt each: a look at ledger, passages and kept vectors when everything was done. An
+        unknown id is a failed outcome.
         """
         index = self.index()
         outcomes = []
         for start in range(0, len(doc_ids), _DELETE_BATCH):
             some = doc_ids[start : start + _DELETE_BATCH]
+            others = self._followers()
+            kept = self._forget([self._open(), *others], some)
             results = index.delete(some)
-            for other in self._followers():
+            for other in others:
                 with _left_behind("delete"):
                     other.index.delete(some)
                     other.index.flush()
@@ -153,6 +159,8 @@ class Library:
                     "passages_left": left.get(result.doc_id, 0),
                     "in_ledger": result.doc_id in known,
                 }
+                if result.doc_id in kept:
+                    receipt["vectors_kept"] = kept[result.doc_id]
                 outcomes.append(_deleted(result, receipt))
         return outcomes
 
@@ -243,6 +251,17 @@ class Library:
         return errors
 
     # Steps
+
+    def _forget(self, shelves: Sequence[_Shelf], doc_ids: Sequence[str]) -> dict[str, int]:
+        """Drop kept vectors of documents' texts, as each version cuts them; how many are still there, by document."""
+        left: dict[str, int] = {}
+        for shelf in shelves:
+            if not shelf.pipeline.keeps_vectors():
+                continue
+            for some in in_batches(doc_ids, _TEXTS_AT_ONCE):
+                for doc_id, entry in shelf.index.ledger(some, with_document=True).items():
+                    left[doc_id] = left.get(doc_id, 0) + shelf.pipeline.forget(entry)
+        return left
 
     def _with(self, role: str, message: str, remedy: str) -> IndexVersion:
         found = with_role(self.versions().all(), role)

@@ -141,3 +141,14 @@ def test_splitting_anew_and_a_migration_embed_only_what_they_cut_anew(tmp_path: 
     for index in (first, second, third):
         index.close()
     embedder.close()
+
+
+def test_what_is_forgotten_is_computed_anew(tmp_path: Path) -> None:
+    inner = Counting()
+    cached = CachedEmbedder(inner, file=tmp_path / "vectors.sqlite")
+    cached.embed_passages(["a red fox", "a hen"])
+    assert cached.forget(["a red fox", "never seen"]) == 0
+    cached.embed_passages(["a red fox", "a hen"])
+    assert inner.seen == ["a red fox", "a hen", "a red fox"]
+    assert CachedEmbedder(inner).forget(["a hen"]) is None, "it keeps no passages"
+    cached.close()

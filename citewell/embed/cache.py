@@ -94,6 +94,21 @@ class CachedEmbedder:
                     self._kept.popitem(last=False)
         return self._stacked([known[key] for key in keys])
 
+    def forget(self, texts: Sequence[str]) -> int | None:
+        """Drop the vectors of these passages from the file; how many are still in it, None without a file."""
+        if self._file is None:
+            return None
+        self.load()
+        keys = [(self._key("passage", text),) for text in texts]
+
+        def drop() -> None:
+            with self._used() as database:
+                database.executemany("DELETE FROM vectors WHERE key = ?", keys)
+
+        with self._lock:
+            self._translated(drop)
+            return len(self._read([key for (key,) in keys]))
+
     def _key(self, side: str, text: str) -> str:
         card = self._inner.describe()
         digest = hashlib.sha256(f"{card.name}\0{card.weights}\0{side}\0".encode())

@@ -24,7 +24,7 @@ from citewell.ingest.compare import moved
 from citewell.ingest.line import Line
 from citewell.ingest.sources import Item, failed
 from citewell.memory import give_back
-from citewell.ports import DocumentWrite, Embedder, Index, Vectors
+from citewell.ports import DocumentWrite, Embedder, Index, KeepsVectors, Vectors
 from citewell.records import Document, LedgerEntry, Outcome, Passage
 from citewell.split import Splitter
 
@@ -123,6 +123,16 @@ class Pipeline:
             writes.append(DocumentWrite(entry, passages, batch.vectors[doc_id]))
         errors |= {result.doc_id: result.error for result in self.index.put(writes) if result.error}
         return errors
+
+    def keeps_vectors(self) -> bool:
+        return isinstance(self._embedder, KeepsVectors) and self._embedder.forget([]) is not None
+
+    def forget(self, entry: LedgerEntry) -> int:
+        """Drop the vectors that are kept of a document's passages; how many there are then."""
+        if entry.document is None or not isinstance(self._embedder, KeepsVectors):
+            return 0
+        texts = [passage_input(passage) for passage in self._split(entry.document, entry.lang)]
+        return self._embedder.forget(texts) or 0
 
     # Steps
 

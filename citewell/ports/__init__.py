@@ -23,7 +23,15 @@ from citewell.ports.index import (
     WriteResult,
 )
 from citewell.ports.inspection import Finding, Inspected, Inspection
-from citewell.ports.models import Embedder, EmbedderCard, Generator, GeneratorCard, Reranker, RerankResult
+from citewell.ports.models import (
+    Embedder,
+    EmbedderCard,
+    Generator,
+    GeneratorCard,
+    KeepsVectors,
+    Reranker,
+    RerankResult,
+)
 
 __all__ = [
     "POST_S",
@@ -44,6 +52,7 @@ __all__ = [
     "Inspected",
     "Inspection",
     "JobQueue",
+    "KeepsVectors",
     "LeaseGrant",
     "Leases",
     "Ledger",

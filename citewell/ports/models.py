@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from citewell.ports.backend import Backend, Vectors
 from citewell.records import Job, Piece, Similarity
@@ -18,6 +18,15 @@ class Embedder(Backend, Protocol):
     def embed_passages(self, texts: Sequence[str]) -> Vectors: ...
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors: ...
+
+
+@runtime_checkable
+class KeepsVectors(Protocol):
+    """An embedder that may keep vectors of passages for later."""
+
+    def forget(self, texts: Sequence[str]) -> int | None:
+        """Drop the vectors of these passages; how many a look afterwards still finds, None where none are kept."""
+        ...
 
 
 @dataclass(frozen=True)

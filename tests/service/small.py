@@ -11,6 +11,7 @@ from citewell.config import Settings, Tuned
 from citewell.engine import Engine, Models
 from citewell.generate.extractive import ExtractiveGenerator
 from citewell.jobs import InlineQueue
+from citewell.ports import Embedder
 from tests.hashing import HashingEmbedder
 from tests.libraries import library
 from tests.scripted import ScriptedGenerator
@@ -27,10 +28,10 @@ DOCUMENTS: list[dict[str, Any]] = [
 ]
 
 
-def small_engine(settings: Settings) -> Engine:
+def small_engine(settings: Settings, embedder: Embedder | None = None) -> Engine:
     """Not yet loaded; its generators are `extractive` and `scripted`. English questions have both legs."""
     settings = settings.model_copy(update={"tuned": {"en": Tuned(fusion="minmax")}})
-    embedder = HashingEmbedder()
+    embedder = embedder or HashingEmbedder()
     store = SqliteAnswers(settings)
     return Engine(
         settings,
