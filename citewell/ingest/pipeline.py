@@ -7,6 +7,7 @@ splitting (in the caller's thread), embedding and writing (in a thread each) go 
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -106,7 +107,7 @@ class Pipeline:
         finally:
             line.close()
             if flush:
-                self._flush(refused)
+                self._flush(quiet=refused or sys.exc_info()[0] is not None)
 
     def copy(self, entries: Sequence[LedgerEntry]) -> dict[str, str]:
         """Load documents as another index version has them, hash and time included; reasons by id for what failed."""
@@ -126,12 +127,12 @@ class Pipeline:
 
     # Steps
 
-    def _flush(self, refused: bool) -> None:
-        """After an index that took nothing, its refusal here is no news: the outcomes have told."""
+    def _flush(self, *, quiet: bool) -> None:
+        """`quiet` where the load has told of a fault already: what is wrong here must not hide it."""
         try:
             self.index.flush()
         except IndexUnavailable as error:
-            if not refused:
+            if not quiet:
                 raise
             log.warning("index_not_flushed", reason=error.message, remedy=error.remedy)
 
