@@ -56,7 +56,6 @@ class _Batch:
     passages: dict[str, tuple[Passage, ...]] = field(default_factory=dict)
     vectors: dict[str, Vectors] = field(default_factory=dict)
     outcomes: list[Outcome] = field(default_factory=list)
-    refused: bool = False  # the index took nothing of it
 
     def changed(self) -> Iterator[Document]:
         return (item for item in self.items if isinstance(item, Document) and item.id in self.hashes)
@@ -88,7 +87,6 @@ class Pipeline:
         Closing the generator waits for the batch that is being written and begins no other.
         """
         seen: set[int] = set()
-        refused = False
         stopped = threading.Event()
         write = partial(self._write_all, source=source, followers=followers)
         line: Line[_Batch] = Line((partial(self._embed, stopped=stopped), write), stopped)
@@ -96,7 +94,6 @@ class Pipeline:
             for number, batch in enumerate(self._through(line, items)):
                 if number % _BATCHES_BETWEEN_TRIMS == 0:
                     give_back()
-                refused = refused or batch.refused
                 for outcome in batch.outcomes:
                     key = hash(outcome.doc_id)  # 64 bits a document instead of its id
                     if key in seen and outcome.status != "failed":
@@ -107,7 +104,7 @@ class Pipeline:
         finally:
             line.close()
             if flush:
-                self._flush(quiet=refused or sys.exc_info()[0] is not None)
+                self._flush(quiet=sys.exc_info()[0] is not None)
 
     def copy(self, entries: Sequence[LedgerEntry]) -> dict[str, str]:
         """Load documents as another index version has them, hash and time included; reasons by id for what failed."""
@@ -128,7 +125,7 @@ class Pipeline:
     # Steps
 
     def _flush(self, *, quiet: bool) -> None:
-        """`quiet` where the load has told of a fault already: what is wrong here must not hide it."""
+        """`quiet` where the load ends with a fault already: what is wrong here must not hide it."""
         try:
             self.index.flush()
         except IndexUnavailable as error:
@@ -225,7 +222,6 @@ class Pipeline:
         try:
             self.index.amend(elsewhere)
         except IndexUnavailable as error:
-            batch.refused = True
             errors |= {entry.doc_id: error for entry in elsewhere}
         writes = self._writes(batch, source)
         empty = batch.hashes.keys() - {write.entry.doc_id for write in writes}
@@ -233,7 +229,6 @@ class Pipeline:
         try:
             results = self.index.put(writes) if writes else []
         except IndexUnavailable as error:
-            batch.refused = True
             return errors | {write.entry.doc_id: error for write in writes}
         for result in results:
             if result.error and result.later:
