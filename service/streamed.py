@@ -130,7 +130,7 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
         super().parse_header(header_plus)
         kind = self.headers.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
         if self.command == "POST" and self.path.rstrip("/") == _PATH and kind in LINES and self.body_rcv is not None:
-            self.adj = _Unbounded(self.adj)
+            self.adj: Any = _Unbounded(self._channel.adj)
             self.streamed = self.body_rcv.buf = Body(self._channel.server.pull_trigger)
             self._channel.streaming = self
 
@@ -192,7 +192,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         super().service()
         if isinstance(request, _Parser) and request.streamed is not None:
             request.streamed.give_up()
-            self.close_when_flushed = self.close_when_flushed or bool(request.body_rcv.error)
+            if request.body_rcv.error:
+                self.close_when_flushed = True
 
     def break_off(self, reason: str) -> None:
         if self.streaming is not None and self.streaming.streamed is not None:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from citewell.config import Settings
+from citewell.ingest.known import known_of
 from citewell.ingest.load import Loading, load_sources
 from citewell.ingest.sources import Item, Known, Tell
 from citewell.library import Library
@@ -34,7 +35,7 @@ class Watched:
         for number in range(COUNT):
             if callable(act := self.act.get(number)):
                 act()
-            yield Document(id=f"d{number:02}", text=f"Shelf {number} holds jam.", lang="en")
+            yield Document(id=f"d{number:02}", text=f"Shelf {number} holds jam.", lang="en", revision=f"{number}")
 
 
 @contextmanager
@@ -79,11 +80,15 @@ def test_a_block_that_comes_and_goes(
         found = {passage.doc_id for passage in legs.passages.values()}
         assert found == statuses.keys() - set(failed)
 
+        shelf.index().flush()
+        known = [int(revision) for revision in known_of(shelf.index(), "watched").revisions()]
+        assert all(f"d{number:02}" < failed[0] for number in known), "a source that asks for what is new asks for these"
         again = load(shelf, {})
         assert {doc_id for doc_id, status in again.items() if status != "unchanged"} == set(failed)
         assert "failed" not in again.values()
         assert kept.read_text("utf-8") == ""
         assert set(load(shelf, {}).values()) == {"unchanged"}
+        assert len(list(known_of(shelf.index(), "watched").revisions())) == COUNT
 
 
 def test_a_load_into_a_blocked_index_ends_without_an_error(elasticsearch_url: str, index_name: str) -> None:

@@ -88,7 +88,7 @@ class Pipeline:
         """
         seen: set[int] = set()
         stopped = threading.Event()
-        write = partial(self._write_all, source=source, followers=followers)
+        write = partial(self._write_all, source=source, followers=followers, gap=threading.Event())
         line: Line[_Batch] = Line((partial(self._embed, stopped=stopped), write), stopped)
         try:
             for number, batch in enumerate(self._through(line, items)):
@@ -192,11 +192,33 @@ class Pipeline:
             start, end = end, end + len(group)
             batch.vectors[doc_id] = vectors[start:end]
 
-    def _write_all(self, batch: _Batch, *, source: str, followers: Callable[[], Sequence[Pipeline]]) -> None:
+    def _write_all(
+        self, batch: _Batch, *, source: str, followers: Callable[[], Sequence[Pipeline]], gap: threading.Event
+    ) -> None:
+        """`gap` is set once the index did not take a document: what comes behind it then has no revision in the ledger.
+
+        A source that asks for what is new would take the greatest one for the place up to which everything is there.
+        """
         others = followers()
+        if gap.is_set():
+            batch.items = [
+                item.model_copy(update={"revision": ""}) if isinstance(item, Document) else item for item in batch.items
+            ]
         self._write(batch, source)
+        if not gap.is_set() and any(outcome.code == IndexUnavailable.code for outcome in batch.outcomes):
+            gap.set()
+            self._without_revisions(batch)
         for other in others:
             other._follow(batch, source)
+
+    def _without_revisions(self, batch: _Batch) -> None:
+        written = [outcome for outcome in batch.outcomes if outcome.status != "failed" and outcome.source]
+        try:
+            self.index.amend(
+                [LedgerEntry(doc_id=outcome.doc_id, content_hash="", source=outcome.source) for outcome in written]
+            )
+        except IndexUnavailable as error:
+            log.warning("revisions_stay", reason=error.message, remedy="Load the source once without `--since`.")
 
     def _write(self, batch: _Batch, source: str) -> None:
         errors = self._written(batch, source)
