@@ -260,9 +260,10 @@ def _html_text(root: Tag | BeautifulSoup) -> str:
     blocks = []
     for tag in _block_tags(root):
         if tag.name == "tr":
-            cells = [_words(cell.get_text(" ")) for cell in tag.find_all(("td", "th"))]
+            found = list(_outermost(tag, ("td", "th")))
+            cells = [_words(cell.get_text(" ")) for cell in found]
             blocks.append(table_row(cells))
-            if tag.find("th") and not tag.find("td"):
+            if found and all(cell.name == "th" for cell in found):
                 blocks.append(table_row(["---"] * len(cells)))
         elif tag.name == "pre":
             blocks.append(f"```\n{tag.get_text().strip()}\n```")
@@ -276,16 +277,24 @@ def _html_text(root: Tag | BeautifulSoup) -> str:
 
 
 def _block_tags(root: Tag | BeautifulSoup) -> Iterator[Tag]:
-    """Blocks in order, less those inside a row or code. Deep nesting costs nothing here, unlike asking for parents."""
+    """Blocks in order, less those inside a row or code."""
+    return _outermost(root, ("tr", "pre"), _BLOCKS)
+
+
+def _outermost(root: Tag | BeautifulSoup, names: tuple[str, ...], also: tuple[str, ...] = ()) -> Iterator[Tag]:
+    """Tags of these names that are inside no other of them, and of `also`, in order.
+
+    Deep nesting costs nothing here, unlike asking for parents, or for all cells of each row of tables within tables.
+    """
     levels: list[Iterator[Any]] = [iter(root.children)]
     while levels:
         child = next(levels[-1], None)
         if child is None:
             levels.pop()
         elif name := getattr(child, "name", None):
-            if name in _BLOCKS:
+            if name in names or name in also:
                 yield child
-            if name not in ("tr", "pre"):
+            if name not in names:
                 levels.append(iter(child.children))
 
 

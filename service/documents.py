@@ -7,6 +7,7 @@ never stops the others. NDJSON is read line by line, so that a load of any size 
 from __future__ import annotations
 
 import io
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
@@ -24,7 +25,8 @@ from citewell.service.state import engine, service
 blueprint = Blueprint("documents", __name__, url_prefix="/v1/documents")
 
 MAX_DOCUMENTS = 100_000
-_LINES = ("application/x-ndjson", "application/jsonl", "application/ndjson")
+LINES = ("application/x-ndjson", "application/jsonl", "application/ndjson")
+_AT_ONCE = 1 << 16
 _STATUSES = ("added", "changed", "unchanged", "failed")
 
 
@@ -40,8 +42,9 @@ class DocumentId(BaseConverter):
 def load() -> Response:
     """Outcomes as one JSON object with counts, or line by line for `Accept: application/x-ndjson`."""
     limits = Limits.of(service().settings)
-    if request.mimetype in _LINES:
-        items = _json_lines(io.BufferedReader(cast(io.RawIOBase, request.stream)), limits)
+    if request.mimetype in LINES:
+        request.max_content_length = sys.maxsize  # each line has a limit of its own; None would mean the app's
+        items = _json_lines(io.BufferedReader(cast(io.RawIOBase, request.stream), _AT_ONCE), limits)
     elif request.is_json:
         items = _json_list(request.get_data(cache=False), limits)
     else:
@@ -49,14 +52,14 @@ def load() -> Response:
             f"the body's content type is {request.mimetype or 'missing'}",
             remedy="Send Content-Type: application/x-ndjson with one document a line, or application/json with a list.",
         )
-    by_line = request.accept_mimetypes.best_match(["application/json", *_LINES]) in _LINES
+    by_line = request.accept_mimetypes.best_match(["application/json", *LINES]) in LINES
     outcomes = iter(engine().put(items if by_line else _counted(items)))
     # The first outcome decides the status: until then a backend that is down still gets its own.
     first = next(outcomes, None)
     if first is None:
         raise BadInput("the body holds no documents", remedy="Send at least one.")
     if by_line:
-        return Response(_as_lines(chain([first], outcomes), g.request_id), mimetype=_LINES[0])
+        return Response(_as_lines(chain([first], outcomes), g.request_id), mimetype=LINES[0])
     listed = [outcome.to_dict() for outcome in chain([first], outcomes)]
     counts = Counter(outcome["status"] for outcome in listed)
     return jsonify({"counts": {status: counts[status] for status in _STATUSES}, "outcomes": listed})

@@ -1,7 +1,7 @@
 """`serve`: the process. waitress runs in it, beside the engine's threads and models (docs/decisions/0003).
 
 waitress reads a request's body before the app sees the request, in memory up to half a megabyte and in a temporary
-file above; `request_limit` bounds it there, too.
+file above; `request_limit` bounds it there, too. Loads of lines have no such bound: `citewell.service.streamed`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import socket
 from typing import Any
 
 import structlog
-from waitress.channel import HTTPChannel
 from waitress.server import create_server
 from waitress.task import ErrorTask
 
@@ -24,6 +23,7 @@ from citewell.errors import BadInput, CitewellError, ConfigError
 from citewell.service.app import create_app
 from citewell.service.errors import body_too_large
 from citewell.service.state import EXTENSION
+from citewell.service.streamed import Channel, break_off_all
 
 log = structlog.get_logger("citewell.service")
 
@@ -31,6 +31,7 @@ _BACKLOG = 1024
 # Open connections; an idle one costs no thread.
 _CONNECTIONS = 1000
 _IDLE_S = 120
+_RECEIVED_AT_ONCE = 1 << 16
 
 
 def serve(settings: Settings, engine: Engine | None = None) -> None:
@@ -92,6 +93,7 @@ def _run(app: Any, listener: socket.socket, settings: Settings) -> None:
         threads=settings.threads,
         backlog=_BACKLOG,
         connection_limit=_CONNECTIONS,
+        recv_bytes=_RECEIVED_AT_ONCE,
         channel_timeout=_IDLE_S,
         # Reading on while a request is answered is how it notices that the client has gone.
         channel_request_lookahead=1,
@@ -108,6 +110,7 @@ def _run(app: Any, listener: socket.socket, settings: Settings) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         log.info("stopping", signal=signal.Signals(number).name)
         stopping.set()
+        break_off_all(server.active_channels)
         raise SystemExit  # which waitress takes as the word to end its threads
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -143,5 +146,5 @@ class _JsonErrorTask(ErrorTask):  # type: ignore[misc]
         self.write(body)
 
 
-class _Channel(HTTPChannel):  # type: ignore[misc]
+class _Channel(Channel):
     error_task_class = _JsonErrorTask

@@ -77,3 +77,13 @@ def test_an_unknown_media_type_names_those_that_are_known() -> None:
     with pytest.raises(UnsupportedMedia) as caught:
         parse(b"x", "image/png", "x")
     assert "text/markdown" in caught.value.remedy
+
+
+def test_tables_within_tables_say_everything_once() -> None:
+    inner = "<table><tr><td>Spain</td><td>6.90</td></tr></table>"
+    page = f"<body><table><tr><th>Place</th><th>Price</th></tr><tr><td>One</td><td>{inner}</td></tr></table></body>"
+    found = parse(page.encode(), "text/html", "a").text
+    assert found == "| Place | Price |\n| --- | --- |\n| One | Spain 6.90 |"
+    # Open cells are nested, too: each text once, and time and text grow with the page alone.
+    found = parse(b"<table>" + b"<tr><td>x" * 3000, "text/html", "a").text
+    assert found.count("x") == 3000

@@ -14,6 +14,7 @@ from citewell.errors import BadInput
 from citewell.ingest.sources import Known, Limits, SourceOptions, incomplete, open_source, still_there
 from citewell.ingest.sources.fetch import Site as Host
 from citewell.records import Document, Outcome
+from tests import made_files
 from tests.web_site import Reply, Request, Site, html, running_site, sitemap
 
 LIMITS = Limits(file_bytes=100_000, text_characters=20_000)
@@ -367,3 +368,64 @@ def test_something_else_than_elasticsearch(site: Site) -> None:
     (outcome,) = open_source(url, LIMITS).items(NOTHING, lambda _: None)
     assert isinstance(outcome, Outcome)
     assert outcome.code == "source_unavailable"
+
+
+# Files of other programs, and pages that are made to hold a parser up
+
+
+def served(data: bytes, kind: str) -> Reply:
+    return Reply(data, headers={"Content-Type": kind, "ETag": '"1"'})
+
+
+def test_files_of_other_programs_are_pages(site: Site) -> None:
+    office = "application/vnd.openxmlformats-officedocument"
+    site.pages["/manual"] = served(made_files.pdf_file(), "application/pdf")
+    site.pages["/hand.docx"] = served(made_files.docx_file(), "application/zip")
+    site.pages["/slides"] = served(made_files.pptx_file(), f"{office}.presentationml.presentation")
+    site.pages["/prices.xlsx"] = served(made_files.xlsx_file(), "application/octet-stream")
+    site.pages["/book"] = served(made_files.epub_file(), "application/epub+zip")
+    site.pages["/sitemap.xml"] = sitemap("/manual", "/hand.docx", "/slides", "/prices.xlsx", "/book")
+    documents, outcomes = read(f"{site.url}/sitemap.xml")
+    assert outcomes == []
+    assert [d.id.removeprefix(site.url) for d in documents] == [
+        "/manual", "/hand.docx", "/slides", "/prices.xlsx", "/book"
+    ]  # fmt: skip
+    assert [(d.title, len(d.pages)) for d in documents] == [
+        ("A manual", 3), ("R&D handbook", 0), ("First slide", 2), ("Prices", 0), ("Book of lamps", 0)
+    ]  # fmt: skip
+    assert all(d.url == d.id for d in documents)
+    again, outcomes = read(f"{site.url}/sitemap.xml", known=knows(documents))
+    assert again == []
+    assert {outcome.status for outcome in outcomes} == {"unchanged"}
+
+
+def test_files_that_are_locked_broken_or_traps_fail_alone(site: Site) -> None:
+    site.pages["/locked"] = served(made_files.pdf_file("secret"), "application/pdf")
+    site.pages["/cut.docx"] = served(made_files.docx_file()[:3000], "application/octet-stream")
+    site.pages["/bomb"] = served(made_files.pdf_that_unpacks_to(400), "application/pdf")
+    site.pages["/slow"] = served(made_files.pdf_that_draws_without_end(), "application/pdf")
+    site.pages["/deep"] = served(b"<p>" + b"<i>" * 60_000 + b"x", "text/html")
+    site.pages["/good"] = html("Good", "Page. " * 2000)
+    site.pages["/sitemap.xml"] = sitemap("/locked", "/cut.docx", "/bomb", "/slow", "/deep", "/good")
+    limits = Limits(50_000_000, 1_000_000, parse_seconds=10, parse_bytes=200_000_000)
+    source = open_source(f"{site.url}/sitemap.xml", limits, SourceOptions(pause=0.0))
+    items = list(source.items(NOTHING, lambda _: None))
+    assert [item.title for item in items if isinstance(item, Document)] == ["Good"]
+    failures = {item.doc_id.removeprefix(site.url): item for item in items if isinstance(item, Outcome)}
+    assert list(failures) == ["/locked", "/cut.docx", "/bomb", "/slow", "/deep"]
+    for path, word in (("/locked", "password"), ("/cut.docx", "no readable DOCX"), ("/bomb", "memory")):
+        assert word in failures[path].reason
+    slow = failures["/slow"].reason  # it eats time and memory: which limit is met first is the machine's
+    assert "longer than 10 seconds" in slow or "memory" in slow
+    assert "nested too deeply" in failures["/deep"].reason
+    assert all(f.source == source.name and f.remedy and still_there(f) for f in failures.values())
+
+
+@pytest.mark.parametrize("kind", ["text/html", "text/markdown"])
+def test_a_small_page_that_is_nested_deeply_is_one_failure(site: Site, kind: str) -> None:
+    site.pages["/a"] = Reply(
+        b"<i>" * 1300 + b"x" if kind == "text/html" else b">" * 3000 + b"x", headers={"Content-Type": kind}
+    )
+    documents, outcomes = read(f"{site.url}/a")
+    assert len(documents) + len(outcomes) == 1
+    assert all(outcome.reason and outcome.remedy for outcome in outcomes)

@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import structlog
 
 from citewell.errors import EmbedderUnavailable
 from citewell.ports import Embedder, EmbedderCard, Vectors
+
+log = structlog.get_logger(__name__)
 
 _AT_ONCE = 500
 T = TypeVar("T")
@@ -69,7 +72,7 @@ class CachedEmbedder:
             vectors = self._inner.embed_passages(list(new.values()))
             fresh = dict(zip(new, vectors, strict=True))
             with self._lock:
-                self._write(fresh)
+                self._keep(fresh)
             known |= fresh
         return self._stacked([known[key] for key in keys])
 
@@ -138,6 +141,13 @@ class CachedEmbedder:
             rows = self._translated(lambda sql=sql, some=some: self._used().execute(sql, some).fetchall())  # type: ignore[misc]
             found |= {key: np.frombuffer(vector, dtype="<f4") for key, vector in rows}
         return found
+
+    def _keep(self, vectors: dict[str, Vectors]) -> None:
+        """A file that cannot take them, as on a full disk, costs computing them again, and no document."""
+        try:
+            self._write(vectors)
+        except EmbedderUnavailable as error:
+            log.warning("vectors_not_kept", count=len(vectors), reason=error.message, remedy=error.remedy)
 
     def _write(self, vectors: dict[str, Vectors]) -> None:
         rows = [(key, vector.astype("<f4").tobytes()) for key, vector in vectors.items()]

@@ -142,9 +142,13 @@ class LanceIndex:
             self._tables()[0].merge_insert("doc_id").when_matched_update_all().execute(rows.ledger_rows(written))
 
     def flush(self) -> None:
-        """Bring the indices up to date. Searches see earlier writes without it, only slower."""
-        with self._writing("tidy"):
-            self._optimize()
+        """Bring the indices up to date. Searches see earlier writes without it, only slower: a full disk warns."""
+        self._tables()
+        try:
+            with self._writing("tidy"):
+                self._optimize()
+        except IndexUnavailable as error:
+            structlog.get_logger(__name__).warning("index_not_tidied", reason=error.message, remedy=error.remedy)
 
     # Reading
 

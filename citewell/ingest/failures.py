@@ -49,13 +49,15 @@ class Failures:
     """Writes the file beside its place and moves it there when the load has ended, empty when nothing failed.
 
     So a file of failures can be loaded while the failures of that are written to the same name, and a load that broke
-    off leaves the old file as it was: running it again meets the same failures.
+    off leaves the old file as it was: running it again meets the same failures. Where the file cannot be written, as on
+    a full disk, the load goes on, and the end raises `ConfigError`.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._beside = path
         self._file: IO[str] | None = None
+        self._problem: OSError | None = None
         self.count = 0
 
     def __enter__(self) -> Failures:
@@ -68,15 +70,13 @@ class Failures:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        try:
-            if self._file is not None:
-                self._file.close()
-            if error is None:
-                self._beside.replace(self._path)
-            else:
-                self._beside.unlink(missing_ok=True)
-        except OSError as problem:
-            raise self._refused(problem) from None
+        self._try(lambda: self._file and self._file.close())
+        if error is None and self._problem is None:
+            self._try(lambda: self._beside.replace(self._path))
+        if error is not None or self._problem is not None:
+            self._try(lambda: self._beside.unlink(missing_ok=True))
+        if error is None and self._problem is not None:
+            raise self._refused(self._problem)
 
     def of(self, put: Callable[[Iterable[Any]], Iterator[Outcome]], items: Iterable[Any]) -> Iterator[Outcome]:
         """What `put` makes of the items, one outcome an item and in their order; failures are written down."""
@@ -94,21 +94,26 @@ class Failures:
             yield outcome
 
     def add(self, outcome: Outcome, document: Document | None) -> None:
-        """Raises `ConfigError` when the file cannot be written."""
         line: dict[str, Any] = {"id": outcome.doc_id} | outcome.model_dump(
             include={"source", "code", "reason", "remedy"}
         )
         if document is not None:
             line["document"] = document.model_dump(mode="json", exclude={"source"})
             line["source"] = document.source or line["source"]
-        try:
-            if self._file is not None:
-                self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        except OSError as error:
-            raise self._refused(error) from None
         self.count += 1
+        if self._file is not None and self._problem is None:
+            text = json.dumps(line, ensure_ascii=False) + "\n"
+            self._try(lambda: self._file and self._file.write(text))
+
+    def _try(self, act: Callable[[], object]) -> None:
+        """The first thing that the disk refuses is kept for the end."""
+        try:
+            act()
+        except OSError as error:
+            self._problem = self._problem or error
 
     def _refused(self, error: OSError) -> ConfigError:
         return ConfigError(
-            f"failures cannot be written to {self._path}: {error.strerror}", remedy="Name a file that can be written."
+            f"{self.count or 'the'} failures cannot be written to {self._path}: {error.strerror}",
+            remedy="Name a file that can be written, then run the load again: what is loaded already is skipped.",
         )

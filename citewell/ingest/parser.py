@@ -24,6 +24,8 @@ from citewell.ingest.items import Item, Limits, failed
 from citewell.ingest.parser_child import DOCUMENT, END, over_memory
 from citewell.records import Document, Outcome
 
+# So few bytes of text cannot keep a parser busy for long, whatever they are: the caller reads them itself.
+SMALL = 4_000
 _CHILD = "citewell.ingest.parser_child"
 _LOOK_S = 0.05
 _START_S = 60.0

@@ -7,6 +7,7 @@ splitting (in the caller's thread), embedding and writing (in a thread each) go 
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -55,7 +56,6 @@ class _Batch:
     passages: dict[str, tuple[Passage, ...]] = field(default_factory=dict)
     vectors: dict[str, Vectors] = field(default_factory=dict)
     outcomes: list[Outcome] = field(default_factory=list)
-    refused: bool = False  # the index took nothing of it
 
     def changed(self) -> Iterator[Document]:
         return (item for item in self.items if isinstance(item, Document) and item.id in self.hashes)
@@ -87,15 +87,13 @@ class Pipeline:
         Closing the generator waits for the batch that is being written and begins no other.
         """
         seen: set[int] = set()
-        refused = False
         stopped = threading.Event()
-        write = partial(self._write_all, source=source, followers=followers)
+        write = partial(self._write_all, source=source, followers=followers, gap=threading.Event())
         line: Line[_Batch] = Line((partial(self._embed, stopped=stopped), write), stopped)
         try:
             for number, batch in enumerate(self._through(line, items)):
                 if number % _BATCHES_BETWEEN_TRIMS == 0:
                     give_back()
-                refused = refused or batch.refused
                 for outcome in batch.outcomes:
                     key = hash(outcome.doc_id)  # 64 bits a document instead of its id
                     if key in seen and outcome.status != "failed":
@@ -106,7 +104,7 @@ class Pipeline:
         finally:
             line.close()
             if flush:
-                self._flush(refused)
+                self._flush(quiet=sys.exc_info()[0] is not None)
 
     def copy(self, entries: Sequence[LedgerEntry]) -> dict[str, str]:
         """Load documents as another index version has them, hash and time included; reasons by id for what failed."""
@@ -136,12 +134,12 @@ class Pipeline:
 
     # Steps
 
-    def _flush(self, refused: bool) -> None:
-        """After an index that took nothing, its refusal here is no news: the outcomes have told."""
+    def _flush(self, *, quiet: bool) -> None:
+        """`quiet` where the load ends with a fault already: what is wrong here must not hide it."""
         try:
             self.index.flush()
         except IndexUnavailable as error:
-            if not refused:
+            if not quiet:
                 raise
             log.warning("index_not_flushed", reason=error.message, remedy=error.remedy)
 
@@ -204,11 +202,33 @@ class Pipeline:
             start, end = end, end + len(group)
             batch.vectors[doc_id] = vectors[start:end]
 
-    def _write_all(self, batch: _Batch, *, source: str, followers: Callable[[], Sequence[Pipeline]]) -> None:
+    def _write_all(
+        self, batch: _Batch, *, source: str, followers: Callable[[], Sequence[Pipeline]], gap: threading.Event
+    ) -> None:
+        """`gap` is set once the index did not take a document: what comes behind it then has no revision in the ledger.
+
+        A source that asks for what is new would take the greatest one for the place up to which everything is there.
+        """
         others = followers()
+        if gap.is_set():
+            batch.items = [
+                item.model_copy(update={"revision": ""}) if isinstance(item, Document) else item for item in batch.items
+            ]
         self._write(batch, source)
+        if not gap.is_set() and any(outcome.code == IndexUnavailable.code for outcome in batch.outcomes):
+            gap.set()
+            self._without_revisions(batch)
         for other in others:
             other._follow(batch, source)
+
+    def _without_revisions(self, batch: _Batch) -> None:
+        written = [outcome for outcome in batch.outcomes if outcome.status != "failed" and outcome.source]
+        try:
+            self.index.amend(
+                [LedgerEntry(doc_id=outcome.doc_id, content_hash="", source=outcome.source) for outcome in written]
+            )
+        except IndexUnavailable as error:
+            log.warning("revisions_stay", reason=error.message, remedy="Load the source once without `--since`.")
 
     def _write(self, batch: _Batch, source: str) -> None:
         errors = self._written(batch, source)
@@ -234,7 +254,6 @@ class Pipeline:
         try:
             self.index.amend(elsewhere)
         except IndexUnavailable as error:
-            batch.refused = True
             errors |= {entry.doc_id: error for entry in elsewhere}
         writes = self._writes(batch, source)
         empty = batch.hashes.keys() - {write.entry.doc_id for write in writes}
@@ -242,7 +261,6 @@ class Pipeline:
         try:
             results = self.index.put(writes) if writes else []
         except IndexUnavailable as error:
-            batch.refused = True
             return errors | {write.entry.doc_id: error for write in writes}
         for result in results:
             if result.error and result.later:

@@ -97,11 +97,18 @@ def test_a_document_without_id_takes_its_url(http: FlaskClient) -> None:
         ("[]", "", 415, "unsupported_media"),
         ("a=b", "application/x-www-form-urlencoded", 415, "unsupported_media"),
         ("x" * 300_001, "application/json", 413, "too_large"),
-        ("x" * 300_001, NDJSON, 413, "too_large"),
     ],
 )
 def test_what_is_no_load_is_refused(http: FlaskClient, body: str, kind: str, status: int, code: str) -> None:
     assert_error(http.post("/v1/documents", data=body, content_type=kind), status, code)
+
+
+def test_lines_have_a_limit_each_and_no_limit_together(http: FlaskClient) -> None:
+    good = [json.dumps({"id": f"d{n}", "text": "word " * 300}) for n in range(250)]
+    assert sum(map(len, good)) > 300_000, "more than `request_limit`"
+    outcomes = post_lines(http, *good[:200], "x" * 300_001, *good[200:])
+    assert [outcome.status for outcome in outcomes] == [*["added"] * 200, "failed", *["added"] * 50]
+    assert (outcomes[200].doc_id, outcomes[200].code) == ("line 201", "too_large")
 
 
 def test_a_compressed_body_is_told_apart(http: FlaskClient) -> None:

@@ -27,7 +27,7 @@ from typing import IO, TYPE_CHECKING
 from citewell.errors import BadInput, CitewellError
 from citewell.ingest import binary
 from citewell.ingest.items import Item, Limits, Tell, failed, spelled, too_large
-from citewell.ingest.parser import Parser
+from citewell.ingest.parser import SMALL, Parser
 from citewell.ingest.parser_child import parsed
 from citewell.ingest.rows import json_lines, table
 from citewell.ingest.sources import packed
@@ -41,8 +41,6 @@ _LINES = (".jsonl", ".ndjson")
 _TABLES = {".csv": ",", ".tsv": "\t"}
 _PARQUET = ".parquet"
 KINDS = (*_LINES, ".json", *_TABLES, _PARQUET, *MEDIA_TYPES, *binary.MEDIA_TYPES)
-# So small a file cannot keep a parser of text busy for long: it is read here, where no process has to start.
-_SMALL = 32_000
 _PIECE = 1 << 20
 # `-` is standard input with JSON lines, `csv:-` or `md.gz:-` with something else.
 _STDIN = re.compile(r"(?:([a-z0-9.]+):)?-")
@@ -251,14 +249,14 @@ def _whole(file: _File, kind: str, packing: str, reading: _Reading) -> Iterator[
     size = file.path.stat().st_size if file.path is not None and not packing else None
     if size is not None and size > limits.file_bytes and kind != _PARQUET:
         raise too_large(limits)
-    if size is not None and (size > _SMALL or kind in binary.MEDIA_TYPES or kind == _PARQUET):
+    if size is not None and (size > SMALL or kind in binary.MEDIA_TYPES or kind == _PARQUET):
         assert file.path is not None
         yield from reading.parser.items(file.path, kind, file.name)
         reading.tell(size)
         return
     with _stream(file, packing, reading) as stream:
-        data = stream.read(_SMALL + 1)
-        if len(data) <= _SMALL and kind not in binary.MEDIA_TYPES and kind != _PARQUET:
+        data = stream.read(SMALL + 1)
+        if len(data) <= SMALL and kind not in binary.MEDIA_TYPES and kind != _PARQUET:
             yield from parsed(data, kind, file.name, limits)
             return
         with _spooled(data, stream, limits) as path:

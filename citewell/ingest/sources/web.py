@@ -9,29 +9,39 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import tempfile
 import urllib.parse
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from email.message import Message
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from citewell.errors import BadInput, CitewellError, Gone, SourceUnavailable, UnsupportedMedia
-from citewell.ingest.sources import Item, Known, Limits, Tell, checked, failed, spelled
+from citewell.ingest import binary
+from citewell.ingest.parser import SMALL, Parser
+from citewell.ingest.parser_child import parsed
+from citewell.ingest.sources import Item, Known, Limits, Tell, failed, spelled
 from citewell.ingest.sources.fetch import Fetcher, Page, Site, bounded, joined, without_credentials
 from citewell.ingest.sources.options import SourceOptions
 from citewell.ingest.sources.sitemap import is_sitemap, locations
-from citewell.parse import MEDIA_TYPES, parse
+from citewell.parse import MEDIA_TYPES
 from citewell.records import Document, Outcome
 
 _HEAD = 4096
 _DEPTH = 3
 _SITEMAPS = 1000
-_TYPES = {
-    "application/xhtml+xml": "text/html",
-    "text/x-markdown": "text/markdown",
+# Kinds of files by the type that a server names.
+_KINDS = {
+    **{media_type: suffix for suffix, media_type in binary.MEDIA_TYPES.items()},
+    "text/html": ".html",
+    "application/xhtml+xml": ".html",
+    "text/markdown": ".md",
+    "text/x-markdown": ".md",
+    "text/plain": ".txt",
+    "application/x-pdf": ".pdf",
 }
-_READ = ("text/html", "text/markdown", "text/plain", "application/pdf")
-_VAGUE = ("", "application/octet-stream", "text/plain", "binary/octet-stream")
-_SUFFIXES = {**MEDIA_TYPES, ".pdf": "application/pdf"}
+# Types that say little: the address's ending tells more.
+_VAGUE = ("", "application/octet-stream", "application/zip", "text/plain", "binary/octet-stream")
 
 
 class WebSource:
@@ -65,17 +75,28 @@ class WebSource:
         """
         options = self._options
         fetcher = Fetcher(self._site, pause=options.pause, timeout=options.timeout, auth=self._auth)
-        with contextlib.closing(fetcher):
-            yield from _Walk(self.name, self._limits, options.pages, fetcher, known).of(self._url)
+        with contextlib.closing(fetcher), contextlib.closing(Parser(self._limits)) as parser:
+            yield from _Walk(_Reading(self.name, self._limits, parser, options.pages), fetcher, known).of(self._url)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What reading the pages of a source of this name takes."""
+
+    name: str
+    limits: Limits
+    parser: Parser
+    pages: int
 
 
 class _Walk:
     """One run over a source."""
 
-    def __init__(self, name: str, limits: Limits, pages: int, fetcher: Fetcher, known: Known) -> None:
-        self._name = name
-        self._limits = limits
-        self._pages = pages
+    def __init__(self, reading: _Reading, fetcher: Fetcher, known: Known) -> None:
+        self._name = reading.name
+        self._limits = reading.limits
+        self._parser = reading.parser
+        self._pages = reading.pages
         self._fetcher = fetcher
         self._known = known
         self._seen: set[int] = set()
@@ -183,13 +204,26 @@ class _Walk:
     def _page(self, url: str, page: Page, body: Iterator[bytes]) -> Item:
         if page.status == 304:
             return Outcome(doc_id=url, status="unchanged", source=self._name)
+        kind, charset = _kind(page)
         data = bounded(body, self._limits.file_bytes)
-        media_type, charset = _media_type(page)
-        document = parse(_utf8(data, charset), media_type, url)
+        item = self._read(_utf8(data, charset), kind, url)
+        if isinstance(item, Outcome):
+            return item.model_copy(update={"source": self._name})
         state = {"etag": page.headers.get("etag", ""), "modified": page.headers.get("last-modified", "")}
         revision = json.dumps({key: value for key, value in state.items() if value})
-        update = {"url": self._link(document, page.url), "revision": revision if any(state.values()) else ""}
-        return checked(document.model_copy(update=update), self._name, self._limits)
+        update = {"url": self._link(item, page.url), "revision": revision if any(state.values()) else ""}
+        return item.model_copy(update=update)
+
+    def _read(self, data: bytes, kind: str, url: str) -> Item:
+        """The document; what is binary, or large enough to keep a parser busy, is read in the child process."""
+        if kind in MEDIA_TYPES and len(data) <= SMALL:
+            (item,) = parsed(data, kind, url, self._limits)
+            return item
+        with tempfile.NamedTemporaryFile(prefix="citewell-") as copy:
+            copy.write(data)
+            copy.flush()
+            (item,) = self._parser.items(Path(copy.name), kind, url)
+            return item
 
     def _link(self, document: Document, url: str) -> str:
         """What the page calls its address, where that is on this host."""
@@ -206,21 +240,24 @@ def _peeked(page: Page) -> tuple[Iterator[bytes], bool]:
     return itertools.chain(head, body), page.status == 200 and is_sitemap(b"".join(head))
 
 
-def _media_type(page: Page) -> tuple[str, str]:
-    """(type, character set); the address's ending speaks where the server says little. Raises `UnsupportedMedia`."""
+def _kind(page: Page) -> tuple[str, str]:
+    """(suffix of such files, character set); the address's ending speaks where the server says little.
+
+    Raises `UnsupportedMedia`.
+    """
     header = Message()
     header["content-type"] = page.headers.get("content-type", "")
     named = page.headers.get("content-type", "").partition(";")[0].strip().lower()
-    media_type = _TYPES.get(named, named)
+    kind = _KINDS.get(named, "")
     suffix = PurePosixPath(urllib.parse.urlsplit(page.url).path).suffix.lower()
-    if media_type in _VAGUE:
-        media_type = _SUFFIXES.get(suffix, media_type)
-    if media_type not in _READ:
+    if named in _VAGUE and (suffix in MEDIA_TYPES or suffix in binary.MEDIA_TYPES):
+        kind = suffix
+    if not kind:
         raise UnsupportedMedia(
             f"{page.url} is {named or 'of no kind that the server names'}",
-            remedy=f"Pages are read as {', '.join(_READ)}.",
+            remedy=f"Pages are read as {', '.join(_KINDS)}.",
         )
-    return media_type, str(header.get_param("charset", "") or "") if media_type.startswith("text/") else ""
+    return kind, str(header.get_param("charset", "") or "") if kind in MEDIA_TYPES else ""
 
 
 def _utf8(data: bytes, charset: str) -> bytes:
