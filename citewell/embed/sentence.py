@@ -22,6 +22,7 @@ import yaml
 from citewell import device
 from citewell.config import Settings, stay_offline
 from citewell.embed import packed
+from citewell.embed.tokens import Tokens
 from citewell.errors import EmbedderUnavailable, MissingDependency
 from citewell.language import normalize
 from citewell.ports import EmbedderCard, Vectors
@@ -96,6 +97,7 @@ class SentenceTransformerEmbedder:
         self._card: EmbedderCard | None = None
         self._counter: Tokenizer | None = None
         self._padding: dict[str, Any] = {}
+        self._tokens: Tokens | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
 
@@ -106,8 +108,8 @@ class SentenceTransformerEmbedder:
                 self._model = self._open()
                 self._card = self._describe(self._model)
                 self._counter = _counter(self._card)
-                if self._model.device.type == "cpu" and self._card.max_tokens % _TOKENS_STEP == 0:
-                    self._padding = {"processing_kwargs": {"text": {"pad_to_multiple_of": _TOKENS_STEP}}}
+                if self._model.device.type == "cpu":
+                    self._prepare(self._model, self._card)
 
     def _open(self) -> SentenceTransformer:
         stay_offline()
@@ -129,6 +131,12 @@ class SentenceTransformerEmbedder:
         if where == "cpu":
             packed.pack(model)
         return model
+
+    def _prepare(self, model: SentenceTransformer, card: EmbedderCard) -> None:
+        """For a CPU: padding that its attention likes, and a forward pass from tokens where that gives the same."""
+        step = 1 if card.max_tokens % _TOKENS_STEP else _TOKENS_STEP
+        self._padding = {"processing_kwargs": {"text": {"pad_to_multiple_of": step}}} if step > 1 else {}
+        self._tokens = Tokens.of(model, card.tokenizer, card.max_tokens, step)
 
     def _describe(self, model: SentenceTransformer) -> EmbedderCard:
         folder = packaged_folder() if self._name == PACKAGED else Path(self._name)
@@ -155,7 +163,7 @@ class SentenceTransformerEmbedder:
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown(cancel_futures=True)
-        self._model = None
+        self._model = self._tokens = None
 
     def info(self) -> dict[str, Any]:
         card = self.describe()
@@ -188,10 +196,17 @@ class SentenceTransformerEmbedder:
         encode = getattr(model, method)
         size = self._batch or (_CPU_BATCH if model.device.type == "cpu" else _GPU_BATCH)
         vectors = np.zeros((len(texts), self.describe().dimension), dtype=np.float32)
-        order = self._by_length(texts) if len(texts) > size else np.arange(len(texts))
+        tokens = self._tokens if method == "encode_document" else None
+        cut = tokens.cut(texts) if tokens is not None else []
+        order = np.arange(len(texts))
+        if len(texts) > size:
+            order = _longest_first([len(ids) for ids in cut]) if cut else self._by_length(texts)
 
         def one(start: int) -> None:
             some = order[start : start + size]
+            if tokens is not None:
+                vectors[some] = tokens.vectors([cut[n] for n in some])
+                return
             batch = [texts[n] for n in some]
             found = encode(batch, batch_size=size, normalize_embeddings=False, show_progress_bar=False, **self._padding)
             vectors[some] = np.asarray(found, dtype=np.float32)
@@ -207,11 +222,11 @@ class SentenceTransformerEmbedder:
         return np.ascontiguousarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)
 
     def _by_length(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Longest first, in tokens: a batch is padded to its longest. By characters, a sixth would be padding."""
+        """For a model that cannot be given tokens: they are counted for the order alone."""
         assert self._counter is not None
         card = self.describe()
         counts = [min(len(found.ids), card.max_tokens) for found in self._counter.encode_batch_fast(list(texts))]
-        return np.argsort(np.array(counts) * -1, kind="stable")
+        return _longest_first(counts)
 
     def _cores(self) -> ThreadPoolExecutor:
         """A batch for each core instead of all cores for one batch: they need not wait for each other at every step.
@@ -241,6 +256,14 @@ class SentenceTransformerEmbedder:
         self.load()
         assert self._model is not None
         return self._model
+
+
+def _longest_first(counts: Sequence[int]) -> npt.NDArray[np.int64]:
+    """A batch is padded to its longest text: those of like length in tokens stand together.
+
+    By characters, a sixth would be padding.
+    """
+    return np.argsort(np.array(counts) * -1, kind="stable")
 
 
 def _counter(card: EmbedderCard) -> Tokenizer:
