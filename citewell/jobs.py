@@ -324,8 +324,9 @@ def broker_url(redis_url: str) -> str:
 
 
 def report_worker(client: redis.Redis, prefix: str, name: str, state: dict[str, Any], ttl_s: int) -> None:
-    """A worker's sign of life: what it is, for `ttl_s` seconds."""
-    now = time.time()
+    """A worker's sign of life: what it is, for `ttl_s` seconds. Redis's clock, as a wrong one would hide the others."""
+    seconds, microseconds = client.time()
+    now = seconds + microseconds / 1e6
     pipe = client.pipeline(transaction=True)
     pipe.set(_worker_key(prefix, name), json.dumps({"name": name, "seen_at": now, **state}), ex=ttl_s)
     pipe.zadd(f"{prefix}:workers", {name: now + ttl_s})

@@ -1,7 +1,8 @@
 """A worker process with the scripted generator: `python -m tests.scripted_worker '{"redis_url": ...}'`.
 
-The argument is the settings as JSON, with `drain_s` and the `names` of its generators beside them, and `broken` for
-a worker without its model. Logs to standard error.
+The argument is the settings as JSON, with `drain_s` and the `names` of its generators beside them, `owner` for its
+leases, `clock` for a file that holds how wrong its clock is, and `broken` for a worker without its model. Logs to
+standard error.
 """
 
 import contextlib
@@ -9,6 +10,8 @@ import json
 import os
 import sys
 import threading
+import time
+from pathlib import Path
 
 import structlog
 
@@ -27,9 +30,11 @@ def main() -> int:
     given = json.loads(sys.argv[1])
     drain_s, broken = given.pop("drain_s", 60.0), given.pop("broken", "")
     names = given.pop("names", ["extractive"])
+    owner = given.pop("owner", f"{os.getpid()}:{threading.get_ident()}")
+    if clock := given.pop("clock", ""):
+        _follow_clock(Path(clock))
     settings = load_settings(**given)
     store = RedisAnswers(settings)
-    owner = f"{os.getpid()}:{threading.get_ident()}"
     generators = {name: ScriptedGenerator() for name in names}
     runner = Runner(store, generators, quote_nothing, owner=owner, lease_seconds=settings.lease_seconds)
     queue = CeleryQueue(settings, tuple(names))
@@ -39,6 +44,12 @@ def main() -> int:
         post = Postman(store, settings).post_due
         crew = Crew(runner, queue, store.due, load=lambda: _load(store, broken), close=stack.close, post=post)
         return run_worker(settings, crew, drain_s=drain_s)
+
+
+def _follow_clock(file: Path) -> None:
+    """Let this process's wall clock be wrong by the seconds that stand in a file. libfaketime breaks `time.sleep`."""
+    real = time.time
+    time.time = lambda: real() + float(file.read_text() or 0)
 
 
 def _load(store: RedisAnswers, broken: str) -> None:

@@ -105,7 +105,7 @@ class _Worker:
         self._failed = False
         self._drain: threading.Timer | None = None
         self._pulse = Pulse(settings, name, report, crew.runner.running)
-        self._sweeper = Periodic("sweeper", self._sweep, settings.lease_seconds / 2)
+        self._sweeper = Periodic("sweeper", self._sweep, settings.lease_seconds / 4)
         self._callbacks = Periodic("callbacks", crew.post, _POST_S)
         self._app = make_app(settings)
         self._app.conf.worker_concurrency = crew.threads or settings.workers

@@ -70,17 +70,17 @@ def translated(url: str, what: str, error: type[Unavailable] = StoreUnavailable)
     """Turn redis-py's exceptions into ours, naming the action and the address."""
     try:
         yield
-    except redis.exceptions.OutOfMemoryError as cause:
-        raise error(
-            f"Redis at {address_of(url)} is full and could not {what}",
-            remedy="Give Redis more memory (maxmemory), or shorten the setting `answer_ttl`.",
-        ) from cause
     except redis.exceptions.AuthenticationError as cause:
         raise error(
             f"Redis at {address_of(url)} refused the login and could not {what}: {cause}",
             remedy="Correct user and password in the setting `redis_url`.",
         ) from cause
     except (redis.RedisError, OSError) as cause:
+        if "maxmemory" in str(cause):  # within a transaction it is no OutOfMemoryError
+            raise error(
+                f"Redis at {address_of(url)} is full and could not {what}",
+                remedy="Give Redis more memory (maxmemory), or shorten the setting `answer_ttl`.",
+            ) from cause
         raise error(
             f"Redis at {address_of(url)} could not {what}: {type(cause).__name__}: {cause}",
             remedy="Check that Redis runs and that the setting `redis_url` names it, then try again.",
