@@ -29,16 +29,35 @@ class ExtractiveTable(_Table):
     model: Literal[""] = ""
 
 
-class TransformersTable(_Table):
+class _Model(_Table):
+    """`max_new_tokens` 0 is the setting of that name; `temperature` 0 takes the likeliest token, `seed` counts else."""
+
+    model: str = Field(min_length=1)
+    max_new_tokens: int = Field(0, ge=0, le=8192)
+    temperature: float = Field(0.0, ge=0, le=2)
+    top_p: float = Field(1.0, gt=0, le=1)
+    seed: int = Field(0, ge=0)
+
+
+class TransformersTable(_Model):
     """A causal or sequence-to-sequence model on this machine.
 
-    `max_new_tokens` 0 is the setting of that name.
+    `adapter` is a folder with a LoRA adapter; `chat_template` none has a causal model read plain text; `batch` is how
+    many answers are written together. `batching`: `steps` is Citewell, `library` the continuous batching of
+    transformers, `auto` takes that on CUDA for causal models whose tokens are not drawn by chance.
     """
 
     kind: Literal["transformers"]
-    model: str = Field(min_length=1)
-    max_new_tokens: int = Field(0, ge=0, le=8192)
     dtype: Precision = "auto"
+    quantization: Literal["", "bitsandbytes-8bit", "bitsandbytes-4bit", "torchao-int8"] = ""
+    adapter: str = ""
+    chat_template: Literal["model", "none"] = "model"
+    batch: int = Field(16, ge=1, le=1024)
+    batching: Literal["auto", "steps", "library"] = "auto"
+
+    @property
+    def places(self) -> int:
+        return self.batch
 
 
 GeneratorTable = Annotated[ExtractiveTable | TransformersTable, Field(discriminator="kind")]

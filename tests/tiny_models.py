@@ -79,6 +79,53 @@ def build_causal(folder: Path) -> Path:
     return folder
 
 
+def build_chance(folder: Path, family: str = "llama", **more: Any) -> Path:
+    """A model that has learnt nothing, with weights from a seed: it writes nonsense, each time the same."""
+    import torch
+    from transformers import (
+        GPT2Config,
+        GPT2LMHeadModel,
+        LlamaConfig,
+        LlamaForCausalLM,
+        MistralConfig,
+        MistralForCausalLM,
+        T5Config,
+        T5ForConditionalGeneration,
+    )
+
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = _TEMPLATE
+    size: dict[str, Any] = {"vocab_size": len(tokenizer), "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+    wide: dict[str, Any] = {
+        "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "max_position_embeddings": 1024, "initializer_range": 0.3,
+    }  # fmt: skip
+    model: Any
+    if family == "gpt2":
+        model = GPT2LMHeadModel(GPT2Config(n_embd=64, n_layer=2, n_head=4, initializer_range=0.3, **size))
+    elif family == "mistral":  # layers with a sliding window
+        model = MistralForCausalLM(MistralConfig(sliding_window=32, num_key_value_heads=2, **wide, **size))
+    elif family == "t5":
+        model = T5ForConditionalGeneration(
+            T5Config(
+                d_model=64,
+                d_kv=16,
+                d_ff=128,
+                num_layers=2,
+                num_heads=4,
+                initializer_factor=8.0,
+                **{**size, "tie_word_embeddings": False},
+            )
+        )
+        model.config.decoder_start_token_id = model.generation_config.decoder_start_token_id = 0
+    else:
+        model = LlamaForCausalLM(LlamaConfig(**{**wide, **size, **more}))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def build_seq2seq(folder: Path) -> Path:
     """A small T5 without a chat template that has learnt the lessons."""
     import torch

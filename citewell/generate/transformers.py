@@ -1,185 +1,200 @@
-"""Answers by a language model: any causal or sequence-to-sequence Hugging Face model, streamed, on CPU or CUDA."""
+"""Answers by a language model: any causal or sequence-to-sequence Hugging Face model, batched, streamed.
+
+Tasks hand their job to the one engine of the process and wait for its tokens; the engine writes all answers together.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
-import structlog
-
 from citewell.catalogue import TransformersTable
-from citewell.config import Settings, stay_offline
+from citewell.config import Settings
 from citewell.embed.sentence import weights_hash
-from citewell.errors import ConfigError, GenerationFailed
+from citewell.errors import CitewellError, GenerationFailed
+from citewell.generate.batching import Engine, StepEngine, Told, Writing
+from citewell.generate.continuous import LibraryEngine
+from citewell.generate.decoding import Choice, ModelDecoder
+from citewell.generate.weights import evidence_room, open_model
 from citewell.ports import GeneratorCard
 from citewell.prompt import PROMPT_VERSION, messages
 from citewell.records import Job, Piece
 
-# Room that instruction, question and template take beside the evidence, in tokens.
-_OVERHEAD = 256
 # A step of the model that takes longer than this is a hang, not a slow machine.
 _STEP_TIMEOUT_S = 600.0
+_LEAST_BUDGET = 16
 
 
 class TransformersGenerator:
-    """One model with its tokenizer. Decoding is greedy, so that equal jobs give equal answers.
+    """One model with its tokenizer. Equal jobs give equal answers: decoding is greedy, or drawn with a seed.
 
     Models are looked for in folders and in the local cache alone, unless HF_HUB_OFFLINE=0 is set.
     """
 
     def __init__(self, settings: Settings, name: str, table: TransformersTable) -> None:
         self._called = name
-        self._name = table.model
-        self._device = settings.device
+        self._table = table
+        self._settings = settings
         self._max_new_tokens = table.max_new_tokens or settings.max_new_tokens
-        self._budget = settings.evidence_tokens
         self._model: Any = None
         self._tokenizer: Any = None
+        self._engine: Engine | None = None
         self._revision = ""
-        # One answer at a time: two runs of `generate` on one device only slow each other down.
-        self._turn = threading.Lock()
         self._loading = threading.Lock()
 
     def load(self) -> None:
-        """Read tokenizer and weights; raises `ConfigError` when the model is not here or cannot generate."""
+        """Read tokenizer and weights; raises `ConfigError` when the model is not here or does not fit."""
         with self._loading:
-            if self._model is None:
-                self._tokenizer, self._model = self._open()
+            if self._engine is None:
+                self._tokenizer, self._model = open_model(self._called, self._table, self._settings)
                 self.describe()  # reads the weights once more, which an answer should not wait for
+                self._engine = self._started()
 
-    def _open(self) -> tuple[Any, Any]:
-        stay_offline()
-        import torch
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        device = self._device if self._device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            config = AutoConfig.from_pretrained(self._name)
-            family = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-            tokenizer: Any = AutoTokenizer.from_pretrained(self._name)
-            model: Any = family.from_pretrained(self._name, dtype="auto")
-            model = model.to(device).eval()
-        except Exception as error:  # the library raises many kinds for a model that is absent, broken or of no use here
-            raise ConfigError(
-                f"setting `generators.{self._called}.model`: `{self._name}` cannot be loaded: {error}",
-                remedy="Name a folder with a causal or sequence-to-sequence model. Models are not downloaded unless "
-                "HF_HUB_OFFLINE=0 is set.",
-            ) from error
-        if tokenizer.pad_token_id is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        structlog.get_logger(__name__).info("model loaded", model=self._name, device=device)
-        return tokenizer, model
+    def _started(self) -> Engine:
+        table, model = self._table, self._model
+        told = model.generation_config.eos_token_id
+        ends = tuple(told) if isinstance(told, list) else (told,) if told is not None else ()
+        if not ends and self._tokenizer.eos_token_id is not None:
+            ends = (self._tokenizer.eos_token_id,)
+        suits = not model.config.is_encoder_decoder and not table.temperature
+        cuda = model.device.type == "cuda"
+        if table.batching == "library" or (table.batching == "auto" and cuda and suits):
+            return LibraryEngine(model, ends, self._max_new_tokens, table.batch)
+        decoder = ModelDecoder(model, ends, self._tokenizer.pad_token_id or 0, Choice(table.temperature, table.top_p))
+        return StepEngine(decoder, table.batch)
 
     def close(self) -> None:
-        self._model = self._tokenizer = None
+        """Answers that are being written end without being complete."""
+        with self._loading:
+            if self._engine is not None:
+                self._engine.close()
+            self._model = self._tokenizer = self._engine = None
 
     def info(self) -> dict[str, Any]:
         return {
             "name": self._called,
-            "model": self._name,
+            "model": self._table.model,
             "loaded": self._model is not None,
             "prompt": PROMPT_VERSION,
         }
 
     def describe(self) -> GeneratorCard:
         """`revision` is a hash of the model's files, or the commit of a model from the hub's cache."""
-        if not self._revision and (folder := Path(self._name)).is_dir():
-            self._revision = weights_hash(folder)[:16]
+        table = self._table
+        if not self._revision and (folder := Path(table.model)).is_dir():
+            adapter = weights_hash(Path(table.adapter)) if table.adapter and Path(table.adapter).is_dir() else ""
+            whole = weights_hash(folder)
+            self._revision = (hashlib.sha256((whole + adapter).encode()).hexdigest() if adapter else whole)[:16]
         elif not self._revision and self._model is not None:
             self._revision = str(getattr(self._model.config, "_commit_hash", "") or "")[:16]
-        limits = {"max_new_tokens": self._max_new_tokens, "evidence_tokens": self._budget}
+        limits = {"max_new_tokens": self._max_new_tokens, "evidence_tokens": self._settings.evidence_tokens}
+        drawn = {"method": "sample", "temperature": table.temperature, "top_p": table.top_p}
+        sampling = (drawn if table.temperature else {"method": "greedy"}) | limits
+        if table.quantization:
+            sampling["quantization"] = table.quantization
         return GeneratorCard(
             self._called,
             "transformers",
-            model=self._name,
+            model=table.model,
             revision=self._revision,
             prompt=PROMPT_VERSION,
-            sampling={"method": "greedy", **limits},
+            sampling=sampling,
+            seed=table.seed if table.temperature else None,
         )
 
     def generate(self, jobs: Sequence[Job], cancelled: Callable[[str], bool]) -> Iterator[Piece]:
-        """Pieces of a few characters, as the model makes them; one job after the other."""
+        """Pieces of a few characters, as the model makes them, of all jobs at once."""
         self.load()
-        for job in jobs:
-            with self._turn:
-                yield from self._stream(job, cancelled)
+        engine = self._engine
+        assert engine is not None
+        told: SimpleQueue[Told] = SimpleQueue()
+        writings = [self._writing(job, cancelled, told) for job in jobs]
+        texts = {id(writing): _Text(self._tokenizer) for writing in writings}
+        try:
+            for writing in writings:
+                engine.submit(writing)
+            left = len(writings)
+            while left:
+                writing, what = _next(told)
+                if isinstance(what, int):
+                    if text := texts[id(writing)].add(what):
+                        yield Piece(answer_id=writing.answer_id, text=text)
+                    continue
+                if what is not None:
+                    raise self._failed(what) from what
+                left -= 1
+                if writing.complete:
+                    yield Piece(answer_id=writing.answer_id, text=texts[id(writing)].rest(), last=True)
+        finally:
+            for writing in writings:
+                writing.abandoned = True
 
-    def _stream(self, job: Job, cancelled: Callable[[str], bool]) -> Iterator[Piece]:
-        from transformers import TextIteratorStreamer
+    def _failed(self, error: Exception) -> CitewellError:
+        if isinstance(error, CitewellError):
+            return error
+        return GenerationFailed(f"the model `{self._table.model}` failed: {type(error).__name__}: {error}")
 
-        inputs = self._inputs(job)
-        causal = not self._model.config.is_encoder_decoder
-        streamer = TextIteratorStreamer(
-            self._tokenizer, skip_prompt=causal, timeout=_STEP_TIMEOUT_S, skip_special_tokens=True
-        )
-        run = _Run(self._model, inputs, streamer, lambda: cancelled(job.answer_id), self._max_new_tokens)
-        with contextlib.closing(run):
-            for text in streamer:
-                if text:
-                    yield Piece(answer_id=job.answer_id, text=text)
-        if run.failure is not None:
-            raise GenerationFailed(
-                f"the model `{self._name}` failed: {type(run.failure).__name__}: {run.failure}"
-            ) from run.failure
-        if not cancelled(job.answer_id):
-            yield Piece(answer_id=job.answer_id, last=True)
+    def _writing(self, job: Job, cancelled: Callable[[str], bool], told: SimpleQueue[Told]) -> Writing:
+        writing = Writing(job.answer_id, self._prompt(job), self._max_new_tokens, cancelled, told)
+        if self._table.temperature:
+            import torch
 
-    def _inputs(self, job: Job) -> Any:
-        """The prompt as tensors on the model's device: by the chat template, or as plain text where there is none."""
-        chat = messages(job.question, job.evidence, budget=self._evidence_budget(), count=self._count)
-        if self._tokenizer.chat_template:
-            inputs = self._tokenizer.apply_chat_template(
-                chat, add_generation_prompt=True, tokenize=True, return_tensors="pt", return_dict=True
-            )
+            writing.chance = torch.Generator().manual_seed(self._table.seed)
+        return writing
+
+    def _prompt(self, job: Job) -> list[int]:
+        """The prompt's tokens: by the chat template, or as plain text where there is none."""
+        room = evidence_room(self._model.config, self._max_new_tokens)
+        budget = max(min(self._settings.evidence_tokens, room), _LEAST_BUDGET)
+        chat = messages(job.question, job.evidence, budget=budget, count=self._count)
+        if self._tokenizer.chat_template and self._table.chat_template == "model":
+            found: Any = self._tokenizer.apply_chat_template(
+                chat, add_generation_prompt=True, tokenize=True, return_dict=True
+            )["input_ids"]
         else:
-            inputs = self._tokenizer("\n\n".join(m["content"] for m in chat) + "\n\n", return_tensors="pt")
-        inputs.pop("token_type_ids", None)
-        return inputs.to(self._model.device)
+            found = self._tokenizer("\n\n".join(m["content"] for m in chat) + "\n\n")["input_ids"]
+        return list(found)
 
     def _count(self, text: str) -> int:
         return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _evidence_budget(self) -> int:
-        """Tokens of evidence that fit the model's context beside instruction, question and answer."""
-        context = getattr(self._model.config, "max_position_embeddings", None)
-        if not context:
-            return self._budget
-        return max(min(self._budget, int(context) - self._max_new_tokens - _OVERHEAD), 16)
+
+class _Text:
+    """Tokens to text, bit by bit: a character that several tokens make comes when it is whole."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        from tokenizers.decoders import DecodeStream
+
+        self._tokenizer = tokenizer
+        self._fast = getattr(tokenizer, "backend_tokenizer", None)
+        self._stream = DecodeStream(skip_special_tokens=True)
+        self._tokens: list[int] = []
+        self._told = ""
+
+    def add(self, token: int) -> str:
+        if self._fast is not None:
+            return str(self._stream.step(self._fast, token) or "")
+        self._tokens.append(token)
+        whole = str(self._tokenizer.decode(self._tokens, skip_special_tokens=True))
+        return "" if whole.endswith("\ufffd") else self._since(whole)
+
+    def rest(self) -> str:
+        """What a tokenizer without a stream still holds back at the end."""
+        if self._fast is not None:
+            return ""
+        return self._since(str(self._tokenizer.decode(self._tokens, skip_special_tokens=True)))
+
+    def _since(self, whole: str) -> str:
+        new, self._told = whole[len(self._told) :], whole
+        return new
 
 
-class _Run:
-    """`model.generate` in a thread of its own, because the library's streamer hands its text over between threads."""
-
-    def __init__(
-        self, model: Any, inputs: Any, streamer: Any, cancelled: Callable[[], bool], max_new_tokens: int
-    ) -> None:
-        self.failure: Exception | None = None
-        self._abandoned = False
-        self._cancelled = cancelled
-        self._arguments = {"streamer": streamer, "max_new_tokens": max_new_tokens, "do_sample": False}
-        self._thread = threading.Thread(target=self._generate, args=(model, inputs, streamer), name="generate")
-        self._thread.start()
-
-    def _generate(self, model: Any, inputs: Any, streamer: Any) -> None:
-        import torch
-
-        def stop(input_ids: Any, scores: Any, **_: Any) -> Any:
-            ended = self._abandoned or self._cancelled()
-            return torch.full((input_ids.shape[0],), ended, device=input_ids.device, dtype=torch.bool)
-
-        try:
-            with torch.inference_mode():
-                model.generate(**inputs, **self._arguments, stopping_criteria=[stop])
-        except Exception as error:  # noqa: BLE001 - handed to the reader of the stream, which raises it
-            self.failure = error
-            streamer.end()
-
-    def close(self) -> None:
-        """Stop at the model's next step and wait for it, also when the reader left the stream early."""
-        self._abandoned = True
-        self._thread.join()
+def _next(told: SimpleQueue[Told]) -> Told:
+    try:
+        return told.get(timeout=_STEP_TIMEOUT_S)
+    except Empty:
+        raise GenerationFailed(f"the model took no step for {_STEP_TIMEOUT_S:g} seconds") from None
