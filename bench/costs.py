@@ -95,7 +95,7 @@ def load(stack: str, options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         name = f"bench-{uuid.uuid4().hex[:8]}"
         settings = load_settings(data_dir=folder, stack=stack, elasticsearch_url=url, index_name=name)
-        source = open_source(str(options.collection), Limits(settings.file_limit, settings.document_limit))
+        source = open_source(str(options.collection), Limits.of(settings))
         with build(settings, "ingest") as engine:
             index: Any = engine.library.index()
             engine.embedder.embed_passages(["A few words to begin with."] * 64)

@@ -39,7 +39,7 @@ from citewell.config import Settings, load_settings
 from citewell.index.elastic import ElasticIndex, source
 from citewell.index.lance import LanceIndex
 from citewell.ingest.pipeline import BATCH_DOCUMENTS, Pipeline
-from citewell.ingest.sources import Limits, read_sources
+from citewell.ingest.sources import Known, Limits, open_source
 from citewell.ports import DocumentWrite, EmbedderCard, Index, Vectors
 from citewell.records import Document, Fingerprint, LedgerEntry
 from citewell.split import Splitter
@@ -121,7 +121,7 @@ def written(file: Path, count: int, words: int) -> Path:
 def loaded(index: Index, file: Path) -> tuple[float, dict[str, int]]:
     """Seconds of a load, and how many outcomes of each kind there were."""
     settings = load_settings()
-    items = read_sources([str(file)], Limits(settings.file_limit, settings.document_limit))
+    items = open_source(str(file), Limits.of(settings)).items(Known(), lambda _: None)
     ready = pipeline(index)
     begun = time.perf_counter()
     statuses: Counter[str] = Counter(outcome.status for outcome in ready.run(items, str(file)))

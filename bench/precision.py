@@ -18,7 +18,7 @@ import numpy as np
 from citewell.config import load_settings
 from citewell.embed.sentence import SentenceTransformerEmbedder
 from citewell.evaluate.collection import from_folder
-from citewell.ingest.sources import Limits, read_sources
+from citewell.ingest.sources import Known, Limits, open_source
 from citewell.ports import Vectors
 from citewell.records import Document
 
@@ -48,8 +48,12 @@ def main() -> int:
     collection = from_folder(options.folder)
     step = max(1, len(collection.questions) // options.questions)
     questions = collection.questions[::step][: options.questions]
-    limits = Limits(load_settings().file_limit, load_settings().document_limit)
-    documents = [item for item in read_sources([str(options.folder)], limits) if isinstance(item, Document)]
+    limits = Limits.of(load_settings())
+    documents = [
+        item
+        for item in open_source(str(options.folder), limits).items(Known(), lambda _: None)
+        if isinstance(item, Document)
+    ]
     places = {document.id: number for number, document in enumerate(documents)}
     relevant = np.array([places[next(iter(question.relevant))] for question in questions])
     found: dict[str, dict[str, float]] = {}

@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=100)
     args = parser.parse_args()
     settings = load_settings(data_dir=Path(tempfile.mkdtemp()), stack="embedded")
-    limits = Limits(settings.file_limit, settings.document_limit)
+    limits = Limits.of(settings)
     items = islice(open_source(str(args.collection), limits).items(Known(), lambda _: None), args.documents)
     documents = [item for item in items if isinstance(item, Document)]
     spent: dict[str, float] = defaultdict(float)

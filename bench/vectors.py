@@ -94,7 +94,7 @@ def main() -> int:
         print(f"skipped: there are no test collections in {options.corpora}", file=sys.stderr)
         return 0
     url = options.elasticsearch_url or load_settings().elasticsearch_url
-    limits = Limits(load_settings().file_limit, load_settings().document_limit)
+    limits = Limits.of(load_settings())
     asked = [
         q.text for name in COLLECTIONS for q in from_folder(options.corpora / name, limit=options.questions).questions
     ]

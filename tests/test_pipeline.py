@@ -14,7 +14,7 @@ from citewell.config import Settings
 from citewell.errors import BadInput, EmbedderUnavailable
 from citewell.index.lance import LanceIndex
 from citewell.ingest.pipeline import Pipeline
-from citewell.ingest.sources import Limits, read_sources
+from citewell.ingest.sources import Known, Limits, open_source
 from citewell.ports import LegsQuery, Vectors
 from citewell.records import Document, Fingerprint, LedgerEntry, Outcome
 from citewell.split import Splitter
@@ -289,7 +289,8 @@ def test_an_id_that_comes_twice_in_several_files_and_formats(
     (folder / "a.jsonl").write_text('{"_id": "x", "text": "First words about kettles."}\n')
     (folder / "b.csv").write_text("id,text\nx,Second words about lamps.\ny,Other words.\n")
     (folder / "c.json").write_text('[{"id": "x", "text": "Third words about tents."}]')
-    outcomes = list(pipeline.run(read_sources([str(folder)], Limits(10**6, 10**5)), "s"))
+    source = open_source(str(folder), Limits(10**6, 10**5))
+    outcomes = list(pipeline.run(source.items(Known(), lambda _: None), "s"))
     assert [(o.doc_id, o.status, "came before" in o.reason) for o in outcomes] == [
         ("x", "added", False), ("x", "changed", True), ("y", "added", False), ("x", "changed", True)
     ]  # fmt: skip

@@ -16,6 +16,7 @@ from citewell.ingest.sources import Known, Limits, SourceOptions, incomplete, op
 from citewell.records import Document, Outcome
 from tests.servers.elasticsearch import ElasticsearchNode
 from tests.servers.fixtures import LocalServer
+from tests.spoiling_proxy import spoiling
 
 LIMITS = Limits(file_bytes=100_000, text_characters=2_000)
 NOTHING = Known()
@@ -248,6 +249,26 @@ def test_credentials_and_a_node_that_dies_half_way(local_elasticsearch: LocalSer
     assert isinstance(last, Outcome)
     assert f"has let go of the point in time after {len(loaded) + 1} documents" in last.reason
     assert incomplete(last, name)
+
+
+def test_a_point_in_time_that_is_closed_half_way(shelf: Shelf, elasticsearch_url: str) -> None:
+    shelf.make()
+    shelf.fill({str(n): {"text": f"Text {n}."} for n in range(1000)})
+    with spoiling(elasticsearch_url) as proxy:
+        address = shelf.url.replace(elasticsearch_url.partition("://")[2], proxy.url.partition("://")[2])
+        source = open_source(address, LIMITS)
+        items = source.items(NOTHING, lambda _: None)
+        loaded = [next(items) for _ in range(10)]
+        asked = json.loads(proxy.of("_search")[-1].body)
+        closed = shelf.client.request("DELETE", "/_pit", json={"id": asked["pit"]["id"]})
+        assert closed.json()["num_freed"] > 0
+        loaded += items
+    last = loaded.pop()
+    assert isinstance(last, Outcome)
+    assert incomplete(last, source.name)
+    assert f"has let go of the point in time after {len(loaded)} documents" in last.reason
+    assert all(isinstance(item, Document) for item in loaded)
+    assert len(loaded) < 1000
 
 
 READER = """

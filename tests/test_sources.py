@@ -10,13 +10,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from citewell.ingest.sources import Limits, bounded_lines, read_sources
+from citewell.ingest.sources import Item, Known, Limits, bounded_lines, open_source
 from citewell.ingest.sources.files import FileSource
 from citewell.records import Document, Outcome
 from tests import made_files
@@ -24,8 +25,12 @@ from tests import made_files
 LIMITS = Limits(file_bytes=100_000, text_characters=2_000)
 
 
+def items_of(argument: str) -> Iterator[Item]:
+    return open_source(argument, LIMITS).items(Known(), lambda _: None)
+
+
 def read(*paths: Path) -> tuple[list[Document], list[Outcome]]:
-    items = list(read_sources([str(path) for path in paths], LIMITS))
+    items = [item for path in paths for item in items_of(str(path))]
     return [i for i in items if isinstance(i, Document)], [i for i in items if isinstance(i, Outcome)]
 
 
@@ -272,7 +277,7 @@ def test_a_glob_gives_the_ids_of_its_folder(tmp_path: Path) -> None:
 )
 def test_standard_input(monkeypatch: pytest.MonkeyPatch, argument: str, data: bytes, ids: list[str]) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
-    items = list(read_sources([argument], LIMITS))
+    items = list(items_of(argument))
     assert [item.id for item in items if isinstance(item, Document)] == ids
     assert FileSource(argument, LIMITS).name == "standard input"
 
@@ -304,7 +309,7 @@ def test_what_vanishes_or_leads_nowhere_is_named(tmp_path: Path) -> None:
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     (tmp_path / "loop").symlink_to(tmp_path)
     os.mkfifo(tmp_path / "pipe.txt")
-    items = read_sources([str(tmp_path)], LIMITS)
+    items = items_of(str(tmp_path))
     first = next(items)
     (tmp_path / "b.txt").unlink()
     (tmp_path / "c.pdf").unlink()
@@ -316,6 +321,30 @@ def test_what_vanishes_or_leads_nowhere_is_named(tmp_path: Path) -> None:
     assert "disappeared" in found["b.txt"]
     assert "leads nowhere" in found["gone"]
     assert "no regular file" in found["pipe.txt"]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.jsonl.gz"])
+def test_a_file_that_is_cut_while_it_is_read_is_named(tmp_path: Path, name: str) -> None:
+    """Also between two lines, where it looks whole: a sync must not take the rest for deleted."""
+    file = tmp_path / name
+    numbers = [n * 7919 % 99_991 for n in range(30_000)]
+    if name == "a.csv":
+        content = b"id,text\n" + b"".join(b"d%05d,%09d words\n" % (n, number) for n, number in enumerate(numbers))
+    else:
+        content = b"".join(b'{"id":"d%05d","text":"%09d"}\n' % (n, number) for n, number in enumerate(numbers))
+    packed = gzip.compress(content) if name.endswith(".gz") else content
+    file.write_bytes(packed)
+    items = items_of(str(file))
+    first = next(items)
+    os.truncate(file, len(packed) // 2 if name.endswith(".gz") else content.index(b"\n", len(content) // 2) + 1)
+    found = [first, *items]
+    documents = [item for item in found if isinstance(item, Document)]
+    failures = [item for item in found if isinstance(item, Outcome)]
+    assert 0 < len(documents) < 30_000
+    assert failures[-1].doc_id == name
+    assert "shorter while it was read" in failures[-1].reason
+    assert failures[-1].remedy
+    assert not failures[-1].exact, "it may hide documents"
 
 
 def test_several_encodings_in_one_folder(tmp_path: Path) -> None:
@@ -342,8 +371,8 @@ def test_a_line_of_two_gigabytes_takes_no_memory(tmp_path: Path, name: str) -> N
         made.seek(2_000_000_000, os.SEEK_CUR)  # a hole: nothing is written
         made.write(b'\n{"_id": "b", "text": "two"}\n' if name == "a.jsonl" else b"\nb,two\n")
     code = (
-        "import pathlib, sys; from citewell.ingest.sources import Limits, read_sources; "
-        "items = read_sources([sys.argv[1]], Limits(100_000, 200_000)); "
+        "import pathlib, sys; from citewell.ingest.sources import Known, Limits, open_source; "
+        "items = open_source(sys.argv[1], Limits(100_000, 200_000)).items(Known(), lambda _: None); "
         "print([getattr(i, 'id', None) or i.code for i in items]); "
         # ru_maxrss would count the process that this one was forked from.
         "status = pathlib.Path('/proc/self/status').read_text(); print(status.partition('VmHWM:')[2].split()[0])"

@@ -87,6 +87,20 @@ def test_sources_of_the_settings(terminal: Terminal, faq: Path, tmp_path: Path) 
     assert "secret" not in shown
 
 
+def test_all_sources_are_loaded_although_one_of_them_fails(terminal: Terminal, faq: Path, tmp_path: Path) -> None:
+    file, kept = tmp_path / "citewell.toml", tmp_path / "cms.failures.jsonl"
+    wrong = f"sqlite:///{tmp_path}/absent.db"
+    tables = [f'[sources.cms]\nsource = "{wrong}"\nquery = "select id, text from a"\nfailures = "{kept}"']
+    tables.append(f'[sources.faq]\nsource = "{faq}"\nsync = true')
+    file.write_text("\n".join(tables), "utf-8")
+    terminal.env["CITEWELL_CONFIG"] = str(file)
+    result = terminal.run("ingest", "--all", status=1)
+    assert "cms" in result.stderr
+    assert "absent.db" in result.stderr
+    assert terminal.json("info")["index"]["documents"] == 5
+    assert [json.loads(line)["code"] for line in kept.read_text("utf-8").splitlines()] == ["source_unavailable"]
+
+
 def test_every_goes_on_after_a_bad_round_and_ends_cleanly(terminal: Terminal, faq: Path) -> None:
     process = terminal.start("ingest", str(faq), "--every", "0.5s", "--sync", "--json")
     try:

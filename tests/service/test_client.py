@@ -74,6 +74,14 @@ def test_ids_and_text_of_every_kind_survive(client: Client) -> None:
     assert [outcome.status for outcome in client.delete([*ids, "nobody"])] == ["deleted"] * 6 + ["failed"]
 
 
+def test_a_delete_has_its_receipt(client: Client) -> None:
+    list(client.put([Document(id="long", text="The lamp is red. " * 100)]))
+    held = client.document("long").passages
+    assert held > 1
+    (outcome,) = client.delete(["long"])
+    assert outcome.receipt == {"passages_removed": held, "passages_left": 0, "in_ledger": False}
+
+
 def test_delete_tells_what_the_engine_tells(client: Client, engine: Engine) -> None:
     theirs, ours = engine.delete(["nobody"])[0], client.delete(["nobody"])[0]
     assert (ours.doc_id, ours.status, ours.code) == (theirs.doc_id, theirs.status, theirs.code)

@@ -12,7 +12,7 @@ from typing import Protocol
 from citewell.errors import Gone
 from citewell.ingest.items import Item, Limits, Tell, checked, failed, spelled
 from citewell.ingest.rows import bounded_lines, from_mapping, json_value
-from citewell.ingest.sources.files import FileSource, read_sources, size_of
+from citewell.ingest.sources.files import FileSource
 from citewell.ingest.sources.options import SourceOptions
 from citewell.records import Outcome
 
@@ -30,8 +30,6 @@ __all__ = [
     "incomplete",
     "json_value",
     "open_source",
-    "read_sources",
-    "size_of",
     "spelled",
     "still_there",
 ]

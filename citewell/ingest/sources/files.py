@@ -18,7 +18,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,14 +47,20 @@ _STDIN = re.compile(r"(?:([a-z0-9.]+):)?-")
 
 
 class _Told(io.FileIO):
-    """A file that tells how many bytes of it have been read, packed ones as they lie on disk."""
+    """A file that tells how many bytes of it have been read, packed ones as they lie on disk.
+
+    One that ends before the length that it had at first raises `BadInput`: what it has lost is not known to be gone.
+    """
 
     def __init__(self, path: Path, tell: Tell) -> None:
         super().__init__(path)
         self._tell = tell
+        self._size = os.fstat(self.fileno()).st_size
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         count = super().readinto(buffer) or 0
+        if not count and memoryview(buffer).nbytes and self.tell() < self._size:
+            raise BadInput("the file became shorter while it was read", remedy="Load it again, when it is whole.")
         self._tell(count)
         return count
 
@@ -77,21 +83,6 @@ class _Reading:
     tell: Tell
 
 
-def read_sources(sources: Iterable[str], limits: Limits, tell: Tell = lambda _: None) -> Iterator[Item]:
-    """Every document of files, folders and globs; a source that does not exist is one failed outcome.
-
-    `tell` is called with the bytes that each step has read, for a progress bar that ends at `size_of(sources)`.
-    """
-    with contextlib.closing(Parser(limits)) as parser:
-        reading = _Reading(limits, parser, tell)
-        for source in sources:
-            for found in _listed(source):
-                if isinstance(found, Outcome):
-                    yield found
-                else:
-                    yield from _documents(found, reading)
-
-
 class FileSource:
     """One file, folder, glob or standard input; on disk, under its absolute path."""
 
@@ -105,22 +96,26 @@ class FileSource:
 
     @property
     def size(self) -> int:
-        return size_of([self._path])
-
-    def items(self, known: object, tell: Tell) -> Iterator[Item]:
-        """Every document; revisions are not used, because reading a file costs less than embedding it."""
-        return read_sources([self._path], self._limits, tell)
-
-
-def size_of(sources: Iterable[str]) -> int:
-    """Bytes on disk of everything that the sources will read, for a progress bar's end."""
-    total = 0
-    for source in sources:
-        for found in _listed(source):
+        """Bytes on disk of everything that will be read, for a progress bar's end."""
+        total = 0
+        for found in _listed(self._path):
             if isinstance(found, _File) and found.path is not None:
                 with contextlib.suppress(OSError):  # it vanished: the load will say so
                     total += found.path.stat().st_size
-    return total
+        return total
+
+    def items(self, known: object, tell: Tell) -> Iterator[Item]:
+        """Every document; what does not exist is one failed outcome.
+
+        Revisions are not used, because reading a file costs less than embedding it.
+        """
+        with contextlib.closing(Parser(self._limits)) as parser:
+            reading = _Reading(self._limits, parser, tell)
+            for found in _listed(self._path):
+                if isinstance(found, Outcome):
+                    yield found
+                else:
+                    yield from _documents(found, reading)
 
 
 def _listed(source: str) -> Iterator[_File | Outcome]:
