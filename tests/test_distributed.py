@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import signal
 import sqlite3
 import subprocess
@@ -27,7 +28,7 @@ from citewell.checkup import look
 from citewell.config import Settings, load_settings
 from citewell.errors import LeaseLost, QueueUnavailable
 from citewell.ingest.distributed_inspection import NO_BATCH
-from citewell.ingest.distributed_queue import IngestQueue, ingest_queue
+from citewell.ingest.distributed_queue import IngestQueue, ingest_queues
 from citewell.ingest.distributed_sender import Waits
 from citewell.ingest.distributed_store import BatchLease, RedisBatches, new_run
 from citewell.ingest.failures import document_again
@@ -160,6 +161,11 @@ def load(settings: Settings, into: Library, source: Listed, plan: Loading = _PLA
 
 def loaded(settings: Settings, into: Library, items: Iterable[Item], **plan: Any) -> list[Outcome]:
     return list(load(settings, into, Listed(items), Loading(**plan)))
+
+
+def waiting(settings: Settings, client: redis.Redis) -> int:
+    """Messages for ingest workers."""
+    return sum(int(str(client.llen(name))) for name in ingest_queues(settings.index_name))
 
 
 def counted(outcomes: Iterable[Outcome]) -> Counter[str]:
@@ -340,7 +346,7 @@ class TestLoads:
                 list(load_sources(local, [Listed(documents_)], Loading(), lambda _: None))
             assert_same(settings, calm)
         assert list(client.scan_iter(f"{settings.index_name}:load*")) == []
-        assert client.llen(ingest_queue(settings.index_name)) == 0
+        assert waiting(settings, client) == 0
 
     def test_a_killed_workers_batch_runs_again_within_two_leases(
         self, settings: Settings, processes: Processes, into: Library
@@ -359,6 +365,25 @@ class TestLoads:
         thread.join(60)
         assert counted(done) == {"added": 100}
         assert time.monotonic() - killed < 30  # a worker's start and a lease and a half, on a busy machine
+
+    def test_a_killed_workers_batch_goes_ahead_of_what_waits(
+        self, settings: Settings, processes: Processes, into: Library, client: redis.Redis
+    ) -> None:
+        """Behind a window of batches on one worker it would come last."""
+        first = processes.start(workers=1)
+        done: list[Outcome] = []
+        items = [Document(id="hangs", text="HANG a little", lang="en"), *documents(4000, "SLOW")]
+        thread = threading.Thread(target=lambda: done.extend(load(settings, into, Listed(items))))
+        thread.start()
+        until(lambda: "batch_leased" in processes.logs() and waiting(settings, client) >= 30)
+        first.kill()
+        processes.start(workers=1)
+        thread.join(120)
+        assert counted(done) == {"added": 4001}
+        log = (settings.data_dir / "process-1.log").read_text("utf-8")
+        order = [int(number) for number in re.findall(r"batch_leased .*batch=(\d+)", log)]
+        assert set(order) | {1, 2} == set(range(1, 34))
+        assert order.index(1) < 20, order
 
     def test_a_document_that_ends_its_workers_fails_alone(
         self, settings: Settings, processes: Processes, into: Library
@@ -496,7 +521,7 @@ class TestLoads:
         outcomes.close()  # type: ignore[attr-defined]
         assert counted(first) == {"added": 200}
         assert list(client.scan_iter(f"{settings.index_name}:load*")) == []
-        until(lambda: client.llen(ingest_queue(settings.index_name)) == 0)
+        until(lambda: waiting(settings, client) == 0)
         again = counted(loaded(settings, into, documents(2000, "SLOW")))
         assert again["unchanged"] >= 200
         assert again["added"] + again["unchanged"] == 2000
@@ -553,7 +578,7 @@ class TestSince:
         entries = held(settings)[1]
         assert len(entries) == self.ROWS
         assert all(entry["content_hash"] and entry["revision"] for entry in entries.values())
-        until(lambda: client.llen(ingest_queue(settings.index_name)) == 0)
+        until(lambda: waiting(settings, client) == 0)
         for key in client.scan_iter(f"{settings.index_name}:*"):
             assert int(str(client.ttl(key))) > 0, key
 

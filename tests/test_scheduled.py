@@ -18,7 +18,7 @@ import redis
 
 from citewell.config import Settings, load_settings
 from citewell.errors import QueueUnavailable
-from citewell.ingest.distributed_queue import IngestQueue, ingest_queue
+from citewell.ingest.distributed_queue import IngestQueue
 from citewell.ingest.scheduled import RedisSources, fire_due
 from citewell.records import SourceMessage
 from citewell.schedule import SourceTable
@@ -267,6 +267,6 @@ def test_a_worker_that_leaves_hands_its_source_on(settings: Settings, processes:
     assert slots.due_in("faq") == 0, "beat sends it again at once"
     with redis.Redis.from_url(settings.redis_url) as client:
         assert client.exists(f"{settings.index_name}:source:faq:lock") == 0
-        assert client.llen(ingest_queue(settings.index_name)) == 0
+    assert queue.depth() == 0
     queue.close()
     slots.close()

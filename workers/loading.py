@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from citewell import __version__, parts
 from citewell.config import Settings
 from citewell.errors import CitewellError
-from citewell.ingest.distributed_queue import BATCH_TASK, ROLE, ingest_queue
+from citewell.ingest.distributed_queue import BATCH_TASK, ROLE, ingest_queues
 from citewell.ingest.distributed_work import BatchWorker
 from citewell.records import BatchMessage
 from citewell.workers.app import DRAIN_S, connected, make_app
@@ -63,7 +63,7 @@ class _IngestWorker:
         self._failed = False
         self._drain: threading.Timer | None = None
         self._pulse = Pulse(settings, name, report)
-        self._queue = ingest_queue(settings.index_name)
+        self._queues = list(ingest_queues(settings.index_name))
         self._app = make_app(settings)
         _register(self._app, crew.batches)
         register_sources(self._app, crew.sources)
@@ -76,7 +76,7 @@ class _IngestWorker:
         ):
             worker = self._app.Worker(
                 hostname=f"ingest-{os.getpid()}@{socket.gethostname()}",
-                queues=[self._queue],
+                queues=self._queues,
                 quiet=True,
                 without_gossip=True,
                 without_mingle=True,
@@ -101,7 +101,7 @@ class _IngestWorker:
             self._fail(f"{type(error).__name__}: {error}")
             return
         self._pulse.tell("ready")
-        log.info("worker_ready", queues=[self._queue])
+        log.info("worker_ready", queues=self._queues)
 
     def _fail(self, reason: str, **more: str) -> None:
         log.error("worker_cannot_start", reason=reason, **more)

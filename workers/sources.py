@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from citewell import parts
 from citewell.config import Settings, load_settings
 from citewell.errors import CitewellError, ConfigError
-from citewell.ingest.distributed_queue import SOURCE_TASK, ingest_queue
+from citewell.ingest.distributed_queue import SOURCE_TASK, ingest_queues
 from citewell.ingest.load import Loading, source_of
 from citewell.ingest.scheduled import RedisSources, fire_due
 from citewell.ingest.sources import Source
@@ -37,7 +37,7 @@ Ingest = Callable[[list[Source | str], Loading], Iterator[Outcome]]
 
 def beat_entries(settings: Settings) -> dict[str, dict[str, Any]]:
     """The `sources` of the settings that have an `every`, as Celery's beat wants them."""
-    queue = ingest_queue(settings.index_name)
+    _, queue = ingest_queues(settings.index_name)
     return {
         name: {
             "task": SOURCE_TASK,

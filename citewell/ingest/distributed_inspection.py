@@ -27,36 +27,41 @@ _SETTLE_S = 1.0
 
 
 class LoadInspection:
-    """`queue` is the list of the ingest workers' messages, `prefix` stands before the keys of runs."""
+    """`queues` are the lists of the ingest workers' messages, `prefix` stands before the keys of runs."""
 
-    def __init__(self, client: redis.Redis, url: str, *, queue: str, prefix: str) -> None:
+    def __init__(self, client: redis.Redis, url: str, *, queues: Sequence[str], prefix: str) -> None:
         self._client = client
         self._url = url
-        self._queue = queue
+        self._queues = queues
         self._prefix = prefix
         self._removed = 0
 
     def findings(self) -> Iterator[Finding]:
+        for queue in self._queues:
+            yield from self._found(queue)
+
+    def repair(self, finding: Finding) -> None:
+        queue, _, message = finding.handle.partition("\n")
+        with self._told("be repaired"):
+            self._removed += self._client.lrem(queue, 1, message)
+
+    def _found(self, queue: str) -> Iterator[Finding]:
         """From the oldest message on; what is taken off meanwhile moves the rest up."""
         start = 0
         while True:
             before = self._removed
             with self._told("be looked through"):
-                found = cast("list[str]", self._client.lrange(self._queue, -start - _PAGE, -start - 1))
+                found = cast("list[str]", self._client.lrange(queue, -start - _PAGE, -start - 1))
                 lost = self._lost(found)
                 if lost:
                     time.sleep(_SETTLE_S)
-                    there = set(cast("list[str]", self._client.lrange(self._queue, 0, -1)))
+                    there = set(cast("list[str]", self._client.lrange(queue, 0, -1)))
                     lost = [message for message in self._lost(lost) if message in there]
             if not found:
                 return
             for message in lost:
-                yield self._finding(message)
+                yield _finding(queue, message)
             start += _PAGE - (self._removed - before)
-
-    def repair(self, finding: Finding) -> None:
-        with self._told("be repaired"):
-            self._removed += self._client.lrem(self._queue, 1, finding.handle)
 
     def _lost(self, messages: Sequence[str]) -> list[str]:
         """Those for a batch that is not there, or whose reader is gone."""
@@ -69,16 +74,16 @@ class LoadInspection:
         answers = iter(pipe.execute() if batches else [])
         return [message for message in batches if not next(answers) & next(answers)]
 
-    def _finding(self, message: str) -> Finding:
-        batch = batch_of(message)
-        assert batch is not None
-        name = f"{batch.run}:{batch.number}"
-        reason = f"{self._queue} has a message for this batch, and it or its load is gone"
-        remedy = "--fix takes it off the queue, as any ingest worker would."
-        return Finding(NO_BATCH, PLACE, name, reason, remedy, handle=message)
-
     def _told(self, what: str) -> Any:
         return translated(self._url, what, QueueUnavailable)
+
+
+def _finding(queue: str, message: str) -> Finding:
+    batch = batch_of(message)
+    assert batch is not None
+    reason = f"{queue} has a message for this batch, and it or its load is gone"
+    remedy = "--fix takes it off the queue, as any ingest worker would."
+    return Finding(NO_BATCH, PLACE, f"{batch.run}:{batch.number}", reason, remedy, handle=f"{queue}\n{message}")
 
 
 def batch_of(message: str) -> BatchMessage | None:

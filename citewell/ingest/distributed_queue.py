@@ -10,6 +10,7 @@ from citewell.answers.redis import address_of, connect, translated
 from citewell.config import Settings
 from citewell.errors import QueueUnavailable
 from citewell.jobs import celery_config, living_workers
+from citewell.priorities import queue_name
 from citewell.records import BatchMessage, SourceMessage
 
 if TYPE_CHECKING:
@@ -22,9 +23,9 @@ SOURCE_TASK = "ingest.source"
 ROLE = "ingest"
 
 
-def ingest_queue(prefix: str) -> str:
-    """The Celery queue, and so the Redis list, of the ingest workers."""
-    return f"{prefix}.ingest"
+def ingest_queues(prefix: str) -> tuple[str, str]:
+    """The Celery queues, and so the Redis lists, of the ingest workers: what goes first, and the rest."""
+    return queue_name(prefix, ROLE), queue_name(prefix, ROLE, "batch")
 
 
 class IngestQueue:
@@ -43,14 +44,15 @@ class IngestQueue:
                 self._celery = None
         self._redis.close()
 
-    def send(self, message: BatchMessage | SourceMessage) -> None:
-        """Raises `QueueUnavailable` when Redis does not take it."""
+    def send(self, message: BatchMessage | SourceMessage, *, again: bool = False) -> None:
+        """What is sent `again` goes ahead of what waits. Raises `QueueUnavailable` when Redis does not take it."""
         from celery.exceptions import CeleryError
         from kombu.exceptions import KombuError
         from redis import RedisError
 
         task = BATCH_TASK if isinstance(message, BatchMessage) else SOURCE_TASK
-        queue, policy = ingest_queue(self._settings.index_name), {"max_retries": 1, "interval_start": 0.0}
+        first, rest = ingest_queues(self._settings.index_name)
+        queue, policy = first if again else rest, {"max_retries": 1, "interval_start": 0.0}
         try:
             self._app().send_task(task, args=[message.to_dict()], queue=queue, retry=True, retry_policy=policy)
         except (CeleryError, KombuError, RedisError, OSError) as cause:
@@ -62,8 +64,8 @@ class IngestQueue:
 
     def depth(self) -> int:
         """Messages that wait for a worker."""
-        name = ingest_queue(self._settings.index_name)
-        return int(self._ask("count messages", lambda client: client.llen(name)))
+        names = ingest_queues(self._settings.index_name)
+        return int(self._ask("count messages", lambda client: sum(client.llen(name) for name in names)))
 
     def workers(self) -> list[dict[str, Any]]:
         """The ingest workers that have given a sign of life, with their `state`: `loading` or `ready`."""

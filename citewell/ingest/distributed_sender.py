@@ -176,12 +176,12 @@ class Sender:
                 if number not in self._sent:  # its result was taken meanwhile
                     continue
             log.info("batch_sent_again", load=self._run.id, batch=number, state=is_.state, late=is_.late)
-            self._deliver(sent[number].batch)
+            self._deliver(sent[number].batch, again=True)
             sent[number].at = now
 
-    def _deliver(self, batch: Batch) -> None:
+    def _deliver(self, batch: Batch, *, again: bool = False) -> None:
         self._store.put(batch)
-        self._queue.send(BatchMessage(run=batch.run, number=batch.number))
+        self._queue.send(BatchMessage(run=batch.run, number=batch.number), again=again)
 
     # Waiting
 

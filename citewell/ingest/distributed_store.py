@@ -25,7 +25,7 @@ from citewell.answers.redis import connect, translated
 from citewell.config import Settings
 from citewell.errors import LeaseLost, QueueUnavailable
 from citewell.ingest.distributed_inspection import LoadInspection
-from citewell.ingest.distributed_queue import ingest_queue
+from citewell.ingest.distributed_queue import ingest_queues
 from citewell.ports import Inspection
 from citewell.records import Batch, BatchResult
 
@@ -207,7 +207,7 @@ class RedisBatches:
 
     def inspection(self) -> Inspection:
         """Looks for messages whose batch is gone."""
-        return LoadInspection(self._redis, self._url, queue=ingest_queue(self._prefix), prefix=self._prefix)
+        return LoadInspection(self._redis, self._url, queues=ingest_queues(self._prefix), prefix=self._prefix)
 
     # The workers' side
 

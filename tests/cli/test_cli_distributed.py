@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -66,6 +67,28 @@ def until_ready(workers: Workers, *processes: subprocess.Popen[str]) -> None:
         time.sleep(0.2)
 
 
+def interrupted_and_run_again(served: Served, workers: Workers, worker: subprocess.Popen[str], folder: Path) -> None:
+    """Ctrl-C in the middle of a load counts what was loaded; the same command goes on."""
+    file = folder / "more.jsonl"
+    lines = [
+        json.dumps({"_id": f"e{n:04}", "text": f"The rope number {n} is blue.", "lang": "en"}) for n in range(3000)
+    ]
+    file.write_text("\n".join(lines), "utf-8")
+    before = workers.events(worker).count("batch_done")
+    reader = served.terminal.start("ingest", str(file), "--distributed")
+    while workers.events(worker).count("batch_done") < before + 3:
+        assert reader.poll() is None, reader.communicate()
+        time.sleep(0.02)
+    reader.send_signal(signal.SIGINT)
+    _, errors = reader.communicate(timeout=60)
+    assert reader.returncode == 130, errors
+    assert "run the same command again to go on" in errors
+    counts = served.terminal.json("ingest", str(file), "--distributed")["counts"]
+    assert counts["unchanged"] >= 128
+    assert counts["added"] > 0
+    assert counts["added"] + counts["unchanged"] == len(lines)
+
+
 @pytest.mark.timeout(900)
 def test_two_workers_of_which_one_is_killed_leave_what_one_process_leaves(
     served: Served, workers: Workers, elasticsearch_url: str, index_name: str, tmp_path: Path
@@ -102,6 +125,7 @@ def test_two_workers_of_which_one_is_killed_leave_what_one_process_leaves(
     np.testing.assert_allclose([found[key][1] for key in keys], [wanted[key][1] for key in keys], atol=1e-5)
     unchanged = terminal.json("ingest", str(now), "--distributed")["counts"]
     assert unchanged == {"added": 0, "changed": 0, "unchanged": DOCUMENTS, "failed": 0}
+    interrupted_and_run_again(served, workers, other, tmp_path)
     report = terminal.json("doctor", status=1)  # no worker answers questions
     assert [check["name"] for check in report["checks"] if not check["ok"]] == ["workers"]
     assert report["findings"] == []
