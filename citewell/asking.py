@@ -71,6 +71,7 @@ class Asking:
         """
         found = self.store.get(answer_id)
         self._must_know(found.generator)
+        self.admission.admit(found.generator, "interactive")
         evidence = found.evidence if recorded else self.retriever().gather(found.question)
         job = Job(
             answer_id=uuid.uuid4().hex,

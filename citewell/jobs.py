@@ -152,6 +152,8 @@ class InlineQueue:
                         self.submit(message)
             except CitewellError as error:
                 log.warning("sweep_failed", reason=error.message)
+            except Exception:  # without this thread nothing that was left lying would be taken up again
+                log.exception("sweep_crashed")
             with self._changed:
                 if self._open:
                     self._changed.wait_for(lambda: not self._open, self._poll_s)
@@ -163,6 +165,8 @@ class InlineQueue:
                 self._beside()
             except CitewellError as error:
                 log.warning("beside_failed", reason=error.message)
+            except Exception:  # the thread must live on, whatever it is
+                log.exception("beside_crashed")
             with self._changed:
                 if self._open:
                     self._changed.wait_for(lambda: not self._open, self._poll_s)

@@ -45,6 +45,8 @@ class Periodic:
                 self._call()
             except CitewellError as error:
                 log.warning("periodic_failed", what=self._thread.name, reason=error.message)
+            except Exception:  # without this thread nothing would be swept or posted any more, and nobody would notice
+                log.exception("periodic_crashed", what=self._thread.name)
             self._over.wait(self._period_s)
 
 

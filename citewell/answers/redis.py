@@ -210,7 +210,7 @@ class RedisAnswers:
     def letters(self, limit: int) -> list[Answer]:
         with translated(self._url, "look for callbacks"):
             now, found = self._clock(), []
-            ids = self._hints.come("callback", now)[:limit]
+            ids = self._hints.come("callback", now, limit)
             for answer_id in self._hints.take("callback", ids, now, for_s=POST_S):
                 entry, _, _ = self._read(answer_id)
                 if entry is not None and moves.owed(entry.answer):

@@ -60,9 +60,10 @@ class Hints:
     def forget(self, which: Which, answer_id: str) -> None:
         self._redis.zrem(self.key(which), answer_id)
 
-    def come(self, which: Which, now: float) -> list[str]:
-        """Ids whose time has come, the earliest first."""
-        return cast(list[str], self._redis.zrange(self.key(which), "-inf", repr(now), byscore=True))
+    def come(self, which: Which, now: float, limit: int = -1) -> list[str]:
+        """Ids whose time has come, the earliest first; -1 is any number of them."""
+        found = self._redis.zrange(self.key(which), "-inf", repr(now), byscore=True, offset=0, num=limit)
+        return cast(list[str], found)
 
     def take(self, which: Which, ids: list[str], now: float, for_s: float = 0.0) -> list[str]:
         """Of these ids those that nobody else took first; their next time is `for_s` later, or a period."""

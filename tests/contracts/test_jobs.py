@@ -28,6 +28,7 @@ from citewell.ports import Answers
 from citewell.priorities import queue_name
 from citewell.records import Answer, AnswerState, Evidence, Job, JobMessage, Question
 from citewell.run import Runner
+from citewell.workers.sweeper import Periodic
 from tests.scripted import ScriptedGenerator, quote_nothing
 from tests.stacks import Workers
 
@@ -140,6 +141,36 @@ class TestInlineQueue:
         assert ran.wait(5)
         assert all(calls)
         queue.close()
+
+    @pytest.mark.parametrize("error", [StoreUnavailable("away"), ValueError("unforeseen")])
+    def test_whatever_fails_in_a_sweep_or_beside_it_both_go_on(self, error: Exception) -> None:
+        swept, beside = [], []
+
+        def due(*, queued: bool) -> list[JobMessage]:
+            swept.append(queued)
+            raise error
+
+        def called() -> None:
+            beside.append(1)
+            raise error
+
+        queue = InlineQueue(lambda message: None, due, threads=1, poll_s=0.02, beside=called)
+        queue.load()
+        until(lambda: len(swept) > 3 and len(beside) > 3)
+        queue.close()
+
+    @pytest.mark.parametrize("error", [StoreUnavailable("away"), ValueError("unforeseen")])
+    def test_what_a_worker_repeats_goes_on(self, error: Exception) -> None:
+        calls = []
+
+        def call() -> None:
+            calls.append(1)
+            raise error
+
+        periodic = Periodic("sweeper", call, 0.02)
+        periodic.start()
+        until(lambda: len(calls) > 3)
+        periodic.stop()
 
     def test_close_waits_for_what_runs_and_keeps_what_waits(
         self, store: SqliteAnswers, open_queue: Callable[..., InlineQueue]
