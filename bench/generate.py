@@ -98,7 +98,7 @@ def work() -> int:
     engine = build(settings, "worker", generators=["extractive", "model"])
     engine.runner._generators["clock"] = Clock()
     threads = settings.threads_for(engine.runner.generators)
-    crew = Crew(engine.runner, engine.queue, engine.store.due, engine.load, engine.close, threads)
+    crew = Crew(engine.runner, engine.queue, engine.store.due, engine.load, engine.close, threads=threads)
     return run_worker(settings, crew)
 
 
