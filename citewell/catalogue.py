@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from citewell.device import Precision
 
@@ -60,7 +60,26 @@ class TransformersTable(_Model):
         return self.batch
 
 
-GeneratorTable = Annotated[ExtractiveTable | TransformersTable, Field(discriminator="kind")]
+class OpenAiTable(_Model):
+    """A model behind an OpenAI-compatible endpoint; `url` is the address that has `/chat/completions`.
+
+    `timeout` is seconds without a byte; a busy endpoint is asked again for `retry_seconds`; `concurrency` bounds the
+    requests of one process that are open at a time.
+    """
+
+    kind: Literal["openai"]
+    url: str = Field(pattern=r"^https?://")
+    api_key: SecretStr = SecretStr("")
+    timeout: float = Field(60.0, gt=0, le=3600)
+    retry_seconds: float = Field(30.0, ge=0, le=3600)
+    concurrency: int = Field(8, ge=1, le=256)
+
+    @property
+    def places(self) -> int:
+        return self.concurrency
+
+
+GeneratorTable = Annotated[ExtractiveTable | TransformersTable | OpenAiTable, Field(discriminator="kind")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,49}$")]
 
 

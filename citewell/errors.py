@@ -31,6 +31,7 @@
     │   ├── Overloaded                  503 overloaded        more waits than can be answered in time
     │   ├── EmbedderUnavailable         503 embedder_unavailable
     │   ├── RerankerUnavailable         503 reranker_unavailable
+    │   ├── GeneratorUnavailable        503 generator_unavailable   a generator's endpoint does not answer, or is busy
     │   ├── ReaderUnavailable           503 reader_unavailable
     │   └── SourceUnavailable           503 source_unavailable    where documents come from does not answer
     ├── TrainingFailed                  500 training_failed
@@ -219,6 +220,11 @@ class RerankerUnavailable(Unavailable):
 class ReaderUnavailable(Unavailable):
     code = "reader_unavailable"
     default_remedy = "Check the folder that the setting `reader` names, or train one: citewell train reader."
+
+
+class GeneratorUnavailable(Unavailable):
+    code = "generator_unavailable"
+    default_remedy = "Start the endpoint, or correct `url` of the generator's table; then ask again."
 
 
 class SourceUnavailable(Unavailable):

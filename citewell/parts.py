@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from citewell.catalogue import GeneratorTable, TransformersTable
+from citewell.catalogue import GeneratorTable, OpenAiTable, TransformersTable
 from citewell.config import Settings
 from citewell.errors import ConfigError
 from citewell.generate.reader import Reader
@@ -38,6 +38,10 @@ def _generator(settings: Settings, name: str, table: GeneratorTable, model: Embe
         from citewell.generate.transformers import TransformersGenerator
 
         return TransformersGenerator(settings, name, table)
+    if isinstance(table, OpenAiTable):
+        from citewell.generate.openai import OpenAiGenerator
+
+        return OpenAiGenerator(settings, name, table)
     from citewell.generate.extractive import ExtractiveGenerator
 
     return ExtractiveGenerator(model, reader(settings))

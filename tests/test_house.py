@@ -102,7 +102,7 @@ CONCRETE = {
     "RedisAnswers", "SqliteAnswers", "ElasticIndex", "ElasticVersions", "LanceIndex", "LanceVersions",
     "InlineQueue", "CeleryQueue",
     "CachedEmbedder", "CrossEncoderReranker", "EndpointEmbedder", "PairEmbedder", "SentenceTransformerEmbedder",
-    "ExtractiveGenerator", "TransformersGenerator",
+    "ExtractiveGenerator", "OpenAiGenerator", "TransformersGenerator",
 }  # fmt: skip
 
 
