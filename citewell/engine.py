@@ -33,6 +33,7 @@ from citewell.ingest.sources import Item, Source, Tell
 from citewell.language import ASKED
 from citewell.library import Library, fingerprint_of
 from citewell.ports import Answers, Embedder, Generator, Index, JobQueue, Legs, Reranker
+from citewell.quoting import Quoting, create_fresh
 from citewell.records import (
     Answer,
     Event,
@@ -351,9 +352,9 @@ def build(settings: Settings, role: Role = "all", *, version: str = "", generato
     """
     model = parts.embedder(settings)
     cached = parts.cached(settings, model)
-    library = Library(settings, cached, parts.access(settings), version)
     known = parts.generators(settings, model, generators)
     store = parts.answers(settings)
+    library = Library(settings, cached, parts.access(settings), version, Quoting(store))
     return Engine(
         settings,
         role if settings.stack == "served" or role == "ingest" else "all",

@@ -31,7 +31,7 @@ LAYERS = (
     ("citewell.embed", "citewell.index", "citewell.rerank", "citewell.generate", "citewell.answers", "citewell.jobs",
      "citewell.es_mappings"),
     ("citewell.retrieve", "citewell.asking", "citewell.run", "citewell.ingest", "citewell.migrate", "citewell.library",
-     "citewell.checkup", "citewell.admission", "citewell.callbacks"),
+     "citewell.checkup", "citewell.quoting", "citewell.admission", "citewell.callbacks"),
     ("citewell.parts",),
     ("citewell.engine", "citewell.client"),
     ("citewell.service", "citewell.workers", "citewell.evaluate", "citewell.train"),

@@ -43,6 +43,17 @@ _UPGRADES = (
         "ALTER TABLE answers ADD COLUMN callback_at REAL NOT NULL DEFAULT 0",
         "CREATE INDEX answers_callback ON answers (callback_at) WHERE callback_at > 0",
     ),
+    (
+        """CREATE TABLE quotes (
+            doc_id TEXT NOT NULL, answer_id TEXT NOT NULL REFERENCES answers (id) ON DELETE CASCADE,
+            PRIMARY KEY (doc_id, answer_id)) WITHOUT ROWID""",
+        "CREATE INDEX quotes_by_answer ON quotes (answer_id)",
+        "CREATE TABLE announced (doc_id TEXT PRIMARY KEY, at REAL NOT NULL)",
+        "CREATE TABLE went (doc_id TEXT PRIMARY KEY, n INTEGER NOT NULL)",
+        "CREATE INDEX went_by_moment ON went (n)",
+        "CREATE TABLE moments (n INTEGER NOT NULL)",
+        "INSERT INTO moments VALUES (0)",
+    ),
 )
 _VERSION = 1 + len(_UPGRADES)
 _REMEDIES = {

@@ -32,6 +32,7 @@ from citewell.ports.models import (
     Reranker,
     RerankResult,
 )
+from citewell.ports.quotes import Departures, Quoted, Quotes, QuoteStore
 
 __all__ = [
     "POST_S",
@@ -39,6 +40,7 @@ __all__ = [
     "Answers",
     "Backend",
     "Backups",
+    "Departures",
     "DocumentWrite",
     "Embedder",
     "EmbedderCard",
@@ -61,6 +63,9 @@ __all__ = [
     "Line",
     "Lines",
     "Outbox",
+    "QuoteStore",
+    "Quoted",
+    "Quotes",
     "Removable",
     "RerankResult",
     "Reranker",
