@@ -170,10 +170,11 @@ class Library:
                     "passages_removed": result.passages,
                     "passages_left": left.get(result.doc_id, 0),
                     "in_ledger": result.doc_id in known,
-                    "answers_removed": answers.get(result.doc_id, 0),
                 }
                 if result.doc_id in kept:
                     receipt["vectors_kept"] = kept[result.doc_id]
+                if self._quoting is not None:
+                    receipt["answers_removed"] = answers.get(result.doc_id, 0)
                 outcomes.append(_deleted(result, receipt))
         return outcomes
 
