@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from citewell.admission import Admission
 from citewell.answers.moves import known
+from citewell.cache import Cache
 from citewell.callbacks import Postman
 from citewell.config import Settings
 from citewell.errors import BadInput, UnknownAnswer, UnknownGenerator
-from citewell.ports import Answers, JobQueue
+from citewell.ports import Answers, Generator, JobQueue
 from citewell.quoting import create_fresh
-from citewell.records import Answer, Job, JobMessage, Question, Terms
+from citewell.records import Answer, CacheMode, Job, JobMessage, Question, Terms
 from citewell.retrieve import Retriever
 
 
 @dataclass(frozen=True)
 class Asking:
-    """`generators` are the names that questions may be for; `retriever` is asked for with each question."""
+    """`generators` are those that questions may be for; `retriever` is asked for with each question."""
 
     settings: Settings
     store: Answers
     queue: JobQueue
     admission: Admission
     postman: Postman
-    generators: Collection[str]
+    generators: Mapping[str, Generator]
+    cache: Cache
     retriever: Callable[[], Retriever]
 
     def submit_each(self, question: Question, generators: Sequence[str], terms: Terms) -> list[Answer]:
@@ -66,7 +68,7 @@ class Asking:
             each = zip(ids, names, strict=True)
             return [job.model_copy(update={"answer_id": one, "generator": name}) for one, name in each]
 
-        return self._create(make)
+        return self._create(make, terms.cache)
 
     def replay(self, answer_id: str, *, recorded: bool = False) -> Answer:
         """Ask an answer's question again, with the index as it is now, or on the evidence of then; a new record.
@@ -95,22 +97,25 @@ class Asking:
             )
             return [job]
 
-        return self._create(make)[0]
+        return self._create(make, "none")[0]
 
     def _must_know(self, generator: str) -> None:
         if generator not in self.generators:
             names = ", ".join(sorted(self.generators))
             raise UnknownGenerator(f"there is no generator `{generator}`", remedy=f"Choose one of: {names}.")
 
-    def _create(self, make: Callable[[], list[Job]]) -> list[Answer]:
+    def _create(self, make: Callable[[], list[Job]], cache: CacheMode | None) -> list[Answer]:
         answers = []
         for job, answer in create_fresh(self.store, make):
+            given = None
             # Of requests that come at once with one key the first is created; two of the same microsecond would both
             # be queued, which the lease makes harmless.
             if answer.created_at == job.created_at:
-                message = JobMessage(answer_id=job.answer_id, generator=job.generator, priority=job.priority)
-                self.queue.submit(message)
-            answers.append(answer)
+                given = self.cache.serve(job, self.generators[job.generator].describe(), cache)
+                if given is None:
+                    message = JobMessage(answer_id=job.answer_id, generator=job.generator, priority=job.priority)
+                    self.queue.submit(message)
+            answers.append(given or answer)
         return answers
 
     def _known(self, answer_id: str, request: str) -> Answer | None:

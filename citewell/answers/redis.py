@@ -31,6 +31,7 @@ from redis.retry import Retry
 from citewell.answers import moves
 from citewell.answers import redis_scripts as scripts
 from citewell.answers.moves import Entry, Move
+from citewell.answers.redis_cache import RedisCache
 from citewell.answers.redis_hints import Hints, answer_keys
 from citewell.answers.redis_lines import Lines
 from citewell.answers.redis_quotes import Access, RedisQuotes
@@ -112,6 +113,7 @@ class RedisAnswers:
         self._lines = Lines(self._redis, self._prefix, ttl=self._ttl)
         told = partial(translated, self._url)
         access = Access(self._redis, self._prefix, self._clock, self.cancel, self._keys, told)
+        self._cache = RedisCache(self._redis, settings, self._clock, told)
         self._quotes = RedisQuotes(access, ttl=self._ttl)
 
     def load(self) -> None:
@@ -283,6 +285,9 @@ class RedisAnswers:
                 self._hints.watch("running", lease.answer_id, self._clock())
                 if self._write(lease.answer_id, move, rev):
                     return
+
+    def cache(self) -> RedisCache:
+        return self._cache
 
     def quotes(self) -> RedisQuotes:
         return self._quotes

@@ -16,6 +16,7 @@ from typing import Any
 
 from citewell.answers import moves, sqlite_lines
 from citewell.answers.moves import Entry, Move
+from citewell.answers.sqlite_cache import SqliteCache
 from citewell.answers.sqlite_file import AnswersFile
 from citewell.answers.sqlite_quotes import SqliteQuotes
 from citewell.config import Settings
@@ -37,6 +38,7 @@ class SqliteAnswers:
         self._period = settings.lease_seconds
         self._attempts = settings.callback_attempts
         self._clock = clock
+        self._cache = SqliteCache(self._file, settings, clock)
         self._quotes = SqliteQuotes(self._file, clock, self.cancel)
 
     def load(self) -> None:
@@ -192,6 +194,9 @@ class SqliteAnswers:
         with self._file.write("give an answer back") as writer:
             move = moves.released(self._entry(writer, lease.answer_id), lease)
             self._save(writer, move, due_at=self._clock())
+
+    def cache(self) -> SqliteCache:
+        return self._cache
 
     def quotes(self) -> SqliteQuotes:
         return self._quotes

@@ -54,6 +54,15 @@ _UPGRADES = (
         "CREATE TABLE moments (n INTEGER NOT NULL)",
         "INSERT INTO moments VALUES (0)",
     ),
+    (
+        """CREATE TABLE cache (
+            key TEXT PRIMARY KEY, scope TEXT NOT NULL, question TEXT NOT NULL, vector BLOB NOT NULL,
+            answer_id TEXT NOT NULL REFERENCES answers (id) ON DELETE CASCADE, expires_at REAL NOT NULL)""",
+        "CREATE INDEX cache_by_scope ON cache (scope, expires_at)",
+        "CREATE INDEX cache_by_answer ON cache (answer_id)",
+        "CREATE INDEX cache_expiry ON cache (expires_at)",
+        "CREATE TABLE counts (outcome TEXT PRIMARY KEY, n INTEGER NOT NULL)",
+    ),
 )
 _VERSION = 1 + len(_UPGRADES)
 _REMEDIES = {
@@ -140,6 +149,8 @@ class AnswersFile:
         if version < _VERSION:
             connection.execute(f"PRAGMA user_version = {_VERSION}")
         connection.execute("COMMIT")
+        if version < _VERSION:  # the tables' own pages need not stay in the journal
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         if version > _VERSION:
             raise StoreUnavailable(
                 f"{self.path} has schema {version}; this version of Citewell reads up to {_VERSION}",

@@ -142,9 +142,12 @@ def test_the_role_that_loads_reaches_the_answers(engine: Engine, settings: Setti
     assert gone(engine, lamp) == [True]
 
 
-def test_a_store_that_is_away_stops_deletes_and_changes_before_they_happen(engine: Engine, settings: Settings) -> None:
+def test_a_store_that_is_away_stops_deletes_and_changes_before_they_happen(
+    engine: Engine, settings: Settings, tmp_path: Path
+) -> None:
     put(engine, lamp="The lamp is bright.")
-    away = settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0", "data_dir": Path("/dev/null/no")})
+    (tmp_path / "file").touch()
+    away = settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0", "data_dir": tmp_path / "file" / "data"})
     store: Answers = RedisAnswers(away) if settings.stack == "served" else SqliteAnswers(away)
     cut_off = library(settings, HashingEmbedder(), quoting=Quoting(store))
     with pytest.raises(StoreUnavailable):
