@@ -23,7 +23,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from citewell.catalogue import GeneratorTable, Tables, catalogue
 from citewell.device import Precision
 from citewell.errors import ConfigError
-from citewell.records import FusionMethod, VectorIndex
+from citewell.records import CacheMode, FusionMethod, VectorIndex
 from citewell.schedule import MAX_DELETE, MaxDelete, SourceTable
 
 PREFIX = "CITEWELL_"
@@ -156,6 +156,12 @@ class Settings(BaseSettings):
     )
     request_limit: int = Field(100_000_000, ge=1000, description="Largest body of an HTTP request, in bytes.")
     answer_ttl: int = Field(86_400, ge=1, description="Seconds that an answer is kept after its last change.")
+    cache: CacheMode = Field(
+        "none", description="Whether an earlier answer may be given again: none, exact, semantic (near questions)."
+    )
+    cache_ttl: int = Field(3600, ge=1, description="Seconds for which an answer may be given again.")
+    cache_size: int = Field(10_000, ge=1, le=10_000_000, description="Questions whose answers may be given again.")
+    cache_threshold: float = Field(0.95, gt=0, le=1, description="Least cosine of two questions that count as near.")
     lease_seconds: float = Field(10.0, gt=0, le=3600, description="Life of a worker's lease between two renewals.")
     max_attempts: int = Field(3, ge=1, le=100, description="Attempts at an answer before it is failed.")
     max_wait: float = Field(

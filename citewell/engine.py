@@ -21,6 +21,7 @@ import structlog
 from citewell import __version__, parts
 from citewell.admission import Admission
 from citewell.asking import Asking
+from citewell.cache import Cache
 from citewell.callbacks import Postman
 from citewell.catalogue import standing
 from citewell.cite import cite
@@ -33,6 +34,7 @@ from citewell.ingest.sources import Item, Source, Tell
 from citewell.language import ASKED
 from citewell.library import Library, fingerprint_of
 from citewell.ports import Answers, Embedder, Generator, Index, JobQueue, Legs, Reranker
+from citewell.quoting import Quoting
 from citewell.records import (
     Answer,
     Event,
@@ -89,11 +91,19 @@ class Engine:
         self.generators = models.generators
         owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
         self.runner = Runner(store, models.generators, cite, owner=owner, lease_seconds=settings.lease_seconds)
+        self.cache = Cache(store, models.embedder, settings, owner)
         self.queue = make_queue(self)
         self.postman = Postman(store, settings)
         self.admission = Admission(store, self.queue, settings.max_wait)
         self.asking = Asking(
-            settings, store, self.queue, self.admission, self.postman, models.generators, self._retriever
+            settings,
+            store,
+            self.queue,
+            self.admission,
+            self.postman,
+            models.generators,
+            self.cache,
+            self._retriever,
         )
         self.library = library
 
@@ -282,7 +292,7 @@ class Engine:
         if self.role != "worker":
             looks["index"] = lambda: self._use_index().info()
         if self.role != "ingest":
-            looks |= {"answers": self.store.info, "queue": self.queue.info}
+            looks |= {"answers": self.store.info, "cache": self.cache.info, "queue": self.queue.info}
         return {name: _checked(look) for name, look in looks.items()}
 
     def fingerprint(self) -> Fingerprint:
@@ -351,9 +361,9 @@ def build(settings: Settings, role: Role = "all", *, version: str = "", generato
     """
     model = parts.embedder(settings)
     cached = parts.cached(settings, model)
-    library = Library(settings, cached, parts.access(settings), version)
     known = parts.generators(settings, model, generators)
     store = parts.answers(settings)
+    library = Library(settings, cached, parts.access(settings), version, Quoting(store))
     return Engine(
         settings,
         role if settings.stack == "served" or role == "ingest" else "all",

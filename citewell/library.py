@@ -25,6 +25,7 @@ from citewell.ingest.pipeline import Pipeline
 from citewell.ingest.sources import Item, failed
 from citewell.migrate import Progress, behind, differing, follow
 from citewell.ports import Embedder, EmbedderCard, Index, IndexVersion, VersionStore, WriteResult
+from citewell.quoting import Quoting
 from citewell.records import Fingerprint, LedgerEntry, Outcome
 from citewell.split import Splitter
 
@@ -74,13 +75,21 @@ def fingerprint_of(settings: Settings, card: EmbedderCard) -> Fingerprint:
 
 
 class Library:
-    """Thread-safe. The embedder belongs to the caller, who loads it first."""
+    """Thread-safe. The embedder belongs to the caller, who loads it first. `quoting` removes answers with documents."""
 
-    def __init__(self, settings: Settings, embedder: Embedder, access: Access, version: str = "") -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        embedder: Embedder,
+        access: Access,
+        version: str = "",
+        quoting: Quoting | None = None,
+    ) -> None:
         self._settings = settings
         self._embedder = embedder
         self._access = access
         self._version = version
+        self._quoting = quoting
         self._own: _Shelf | None = None
         self._versions: VersionStore | None = None
         self._others: dict[str, _Shelf] = {}
@@ -144,6 +153,8 @@ class Library:
         outcomes = []
         for start in range(0, len(doc_ids), _DELETE_BATCH):
             some = doc_ids[start : start + _DELETE_BATCH]
+            if self._quoting is not None:
+                self._quoting.begin(some)
             others = self._followers()
             kept = self._forget([self._open(), *others], some)
             results = index.delete(some)
@@ -152,6 +163,7 @@ class Library:
                     other.index.delete(some)
                     other.index.flush()
             index.flush()
+            answers = self._quoting.end(index, some) if self._quoting is not None else {}
             known, left = index.ledger(some), {held.doc_id: held.passages for held in index.held(some)}
             for result in results:
                 receipt: dict[str, int | bool] = {
@@ -161,6 +173,8 @@ class Library:
                 }
                 if result.doc_id in kept:
                     receipt["vectors_kept"] = kept[result.doc_id]
+                if self._quoting is not None:
+                    receipt["answers_removed"] = answers.get(result.doc_id, 0)
                 outcomes.append(_deleted(result, receipt))
         return outcomes
 
@@ -291,7 +305,9 @@ class Library:
                 index = self._access.index(fingerprint_of(self._settings, self._embedder.describe()), self._version)
                 index.load()
                 splitter = splitter_of(self._settings, self._embedder.describe())
-                self._own = _Shelf(index, self._embedder, Pipeline(index, self._embedder, splitter))
+                self._own = _Shelf(index, self._embedder, Pipeline(index, self._embedder, splitter, self._quoting))
+                if self._quoting is not None:
+                    self._quoting.catch_up(index)
             return self._own
 
     def _pipelines(self) -> list[Pipeline]:

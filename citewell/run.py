@@ -17,7 +17,7 @@ from typing import Literal, TypeVar
 import structlog
 
 from citewell.errors import CitewellError, GenerationFailed, LeaseLost, StoreUnavailable, UnknownGenerator
-from citewell.ports import Generator, Leases
+from citewell.ports import Generator, GeneratorCard, Leases
 from citewell.prompt import wording
 from citewell.records import Answer, Draft, Evidence, Failure, Job, JobMessage, Lease, Provenance
 
@@ -172,11 +172,9 @@ class Runner:
         return "".join(parts)
 
     def _provenance(self, job: Job) -> Provenance:
-        card = self._generators[job.generator].describe()
-        said = card.prompt_hash or (wording(job.question.lang) if card.prompt else "")
-        told = {"model": card.model, "revision": card.revision, "prompt": card.prompt, "prompt_hash": said}
-        chosen = {"sampling": card.sampling, "seed": card.seed}
-        return Provenance.of(job.evidence).model_copy(update=told | chosen)
+        own = Provenance.of(job.evidence)
+        made = written_by(job, self._generators[job.generator].describe())
+        return made.model_copy(update={"index_version": own.index_version, "passages": own.passages})
 
     def _let_go(self, lease: Lease, beat: _Heartbeat) -> RunResult:
         """After a stop that was asked for: hand the lease back unless it is lost already."""
@@ -214,6 +212,19 @@ class Runner:
             with self._idle:
                 self._running[generator] -= 1
                 self._idle.notify_all()
+
+
+def written_by(job: Job, card: GeneratorCard) -> Provenance:
+    """What an answer's provenance says of its generator and prompt, without its evidence."""
+    said = card.prompt_hash or (wording(job.question.lang) if card.prompt else "")
+    return Provenance(
+        model=card.model,
+        revision=card.revision,
+        prompt=card.prompt,
+        prompt_hash=said,
+        sampling=card.sampling,
+        seed=card.seed,
+    )
 
 
 class _StoppedError(Exception):

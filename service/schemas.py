@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from citewell.config import Settings
 from citewell.errors import BadInput, UnsupportedMedia
 from citewell.index.filters import parse_filters
-from citewell.records import Mode, Priority, Question, Terms
+from citewell.records import CacheMode, Mode, Priority, Question, Terms
 from citewell.service.state import service
 
 # Bodies that hold one question: room for the longest with every character escaped, and for many filters.
@@ -48,6 +48,7 @@ class AnswerBody(SearchBody):
     expires_in: float | None = Field(None, gt=0, le=MAX_EXPIRES_S)
     priority: Priority = "interactive"
     callback_url: str = Field("", max_length=2000)
+    cache: CacheMode | None = None
 
     def to_terms(self, idempotency_key: str, caller: str) -> Terms:
         return Terms(
@@ -56,6 +57,7 @@ class AnswerBody(SearchBody):
             expires_in=self.expires_in or 0.0,
             priority=self.priority,
             callback_url=self.callback_url,
+            cache=self.cache,
         )
 
 

@@ -9,6 +9,7 @@ from citewell.index.lance import LanceIndex
 from citewell.index.lance_versions import LanceVersions
 from citewell.library import Access, Library
 from citewell.ports import Embedder
+from citewell.quoting import Quoting
 from tests.hashing import HashingEmbedder
 
 
@@ -31,5 +32,5 @@ def access(settings: Settings) -> Access:
     )
 
 
-def library(settings: Settings, embedder: Embedder, version: str = "") -> Library:
-    return Library(settings, embedder, access(settings), version)
+def library(settings: Settings, embedder: Embedder, version: str = "", quoting: Quoting | None = None) -> Library:
+    return Library(settings, embedder, access(settings), version, quoting)

@@ -20,6 +20,7 @@ from citewell.engine import Engine, Models
 from citewell.generate.extractive import ExtractiveGenerator
 from citewell.jobs import CeleryQueue, InlineQueue
 from citewell.ports import Answers
+from citewell.quoting import Quoting
 from citewell.records import JobMessage
 from tests.hashing import HashingEmbedder
 from tests.libraries import library
@@ -112,7 +113,7 @@ def column(kind: str, folder: Path, redis_url: str = "", **given: Any) -> Iterat
             settings,
             "all",
             models=Models(embedder, {"extractive": ExtractiveGenerator(embedder), "scripted": ScriptedGenerator()}),
-            library=library(settings, embedder),
+            library=library(settings, embedder, quoting=Quoting(store)),
             store=store,
             make_queue=lambda engine: (
                 CeleryQueue(settings, ("scripted",))

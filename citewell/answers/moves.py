@@ -137,6 +137,7 @@ def finished(
         sentences=result.sentences,
         abstained=result.abstained,
         provenance=result.provenance or entry.answer.provenance,
+        cached_from=result.cached_from,
     )
 
 

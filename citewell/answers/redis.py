@@ -19,6 +19,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NoReturn, cast
 from urllib.parse import urlsplit
 
@@ -30,8 +31,10 @@ from redis.retry import Retry
 from citewell.answers import moves
 from citewell.answers import redis_scripts as scripts
 from citewell.answers.moves import Entry, Move
+from citewell.answers.redis_cache import RedisCache
 from citewell.answers.redis_hints import Hints, answer_keys
 from citewell.answers.redis_lines import Lines
+from citewell.answers.redis_quotes import Access, RedisQuotes
 from citewell.config import Settings
 from citewell.errors import StoreUnavailable, Unavailable, UnknownAnswer
 from citewell.ports import POST_S, Inspection, LeaseGrant, Line
@@ -108,6 +111,10 @@ class RedisAnswers:
         self._emit = self._redis.register_script(scripts.EMIT)
         self._hints = Hints(self._redis, self._prefix, ttl=self._ttl, period=self._period)
         self._lines = Lines(self._redis, self._prefix, ttl=self._ttl)
+        told = partial(translated, self._url)
+        access = Access(self._redis, self._prefix, self._clock, self.cancel, self._keys, told)
+        self._cache = RedisCache(self._redis, settings, self._clock, told)
+        self._quotes = RedisQuotes(access, ttl=self._ttl)
 
     def load(self) -> None:
         with translated(self._url, "be reached"):
@@ -132,6 +139,7 @@ class RedisAnswers:
         with translated(self._url, "store a question"):
             now = self._clock()
             job, move = moves.created(job, now)
+            self._quotes.enter(job.answer_id, job.evidence, now)
             self._hints.watch("queued", job.answer_id, now + self._period)
             if job.expires_in:
                 self._hints.watch("expiry", job.answer_id, move.entry.answer.expires_at)
@@ -252,6 +260,7 @@ class RedisAnswers:
                 self._refuse(lease)
             self._hints.watch("running", lease.answer_id, until)
             self._lines.renewed(lease.job.generator, lease.answer_id, until)
+            self._quotes.enter(lease.answer_id, lease.job.evidence, until - seconds)
         return lease.model_copy(update={"expires_at": until})
 
     def emit(self, lease: Lease, text: str) -> None:
@@ -277,11 +286,17 @@ class RedisAnswers:
                 if self._write(lease.answer_id, move, rev):
                     return
 
-    def inspection(self) -> Inspection:
-        from citewell.answers.redis_inspection import Access, RedisInspection
+    def cache(self) -> RedisCache:
+        return self._cache
 
-        access = Access(self._redis, self._prefix, self._read, self._write, self._clock)
-        return RedisInspection(access, self._url, ttl_s=self._ttl, period_s=self._period)
+    def quotes(self) -> RedisQuotes:
+        return self._quotes
+
+    def inspection(self) -> Inspection:
+        from citewell.answers import redis_inspection
+
+        access = redis_inspection.Access(self._redis, self._prefix, self._read, self._write, self._clock)
+        return redis_inspection.RedisInspection(access, self._url, ttl_s=self._ttl, period_s=self._period)
 
     def _read(self, answer_id: str) -> tuple[Entry | None, Job | None, int]:
         answer, job_key, _ = self._keys(answer_id)
@@ -315,6 +330,7 @@ class RedisAnswers:
         """Let hints and lines follow a move. The move stands also when they cannot: `due` corrects them later."""
         pipe = self._redis.pipeline(transaction=False)
         self._hints.moved(pipe, entry)
+        self._quotes.keep(pipe, entry.answer.id, entry.answer.evidence, self._clock())
         self._lines.moved(pipe, entry)
         if took_s:
             self._lines.took(pipe, entry.answer.generator, took_s)

@@ -16,7 +16,9 @@ from typing import Any
 
 from citewell.answers import moves, sqlite_lines
 from citewell.answers.moves import Entry, Move
+from citewell.answers.sqlite_cache import SqliteCache
 from citewell.answers.sqlite_file import AnswersFile
+from citewell.answers.sqlite_quotes import SqliteQuotes
 from citewell.config import Settings
 from citewell.ports import POST_S, Inspection, LeaseGrant, Line
 from citewell.records import Answer, AnswerState, Draft, Event, Failure, Job, JobMessage, Lease, Priority
@@ -36,6 +38,8 @@ class SqliteAnswers:
         self._period = settings.lease_seconds
         self._attempts = settings.callback_attempts
         self._clock = clock
+        self._cache = SqliteCache(self._file, settings, clock)
+        self._quotes = SqliteQuotes(self._file, clock, self.cancel)
 
     def load(self) -> None:
         if self._file.load():
@@ -65,6 +69,7 @@ class SqliteAnswers:
                 (job.answer_id, job.generator, job.priority, now, deadline),
             )
             writer.execute("INSERT INTO jobs VALUES (?, ?)", (job.answer_id, job.to_json()))
+            self._quotes.enter(writer, job.answer_id, job.evidence)
             self._save(writer, move, due_at=now + self._period)
         return move.entry.answer
 
@@ -189,6 +194,12 @@ class SqliteAnswers:
         with self._file.write("give an answer back") as writer:
             move = moves.released(self._entry(writer, lease.answer_id), lease)
             self._save(writer, move, due_at=self._clock())
+
+    def cache(self) -> SqliteCache:
+        return self._cache
+
+    def quotes(self) -> SqliteQuotes:
+        return self._quotes
 
     def inspection(self) -> Inspection:
         from citewell.answers.sqlite_inspection import Access, SqliteInspection

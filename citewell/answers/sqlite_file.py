@@ -43,6 +43,26 @@ _UPGRADES = (
         "ALTER TABLE answers ADD COLUMN callback_at REAL NOT NULL DEFAULT 0",
         "CREATE INDEX answers_callback ON answers (callback_at) WHERE callback_at > 0",
     ),
+    (
+        """CREATE TABLE quotes (
+            doc_id TEXT NOT NULL, answer_id TEXT NOT NULL REFERENCES answers (id) ON DELETE CASCADE,
+            PRIMARY KEY (doc_id, answer_id)) WITHOUT ROWID""",
+        "CREATE INDEX quotes_by_answer ON quotes (answer_id)",
+        "CREATE TABLE announced (doc_id TEXT PRIMARY KEY, at REAL NOT NULL)",
+        "CREATE TABLE went (doc_id TEXT PRIMARY KEY, n INTEGER NOT NULL)",
+        "CREATE INDEX went_by_moment ON went (n)",
+        "CREATE TABLE moments (n INTEGER NOT NULL)",
+        "INSERT INTO moments VALUES (0)",
+    ),
+    (
+        """CREATE TABLE cache (
+            key TEXT PRIMARY KEY, scope TEXT NOT NULL, question TEXT NOT NULL, vector BLOB NOT NULL,
+            answer_id TEXT NOT NULL REFERENCES answers (id) ON DELETE CASCADE, expires_at REAL NOT NULL)""",
+        "CREATE INDEX cache_by_scope ON cache (scope, expires_at)",
+        "CREATE INDEX cache_by_answer ON cache (answer_id)",
+        "CREATE INDEX cache_expiry ON cache (expires_at)",
+        "CREATE TABLE counts (outcome TEXT PRIMARY KEY, n INTEGER NOT NULL)",
+    ),
 )
 _VERSION = 1 + len(_UPGRADES)
 _REMEDIES = {
@@ -129,6 +149,8 @@ class AnswersFile:
         if version < _VERSION:
             connection.execute(f"PRAGMA user_version = {_VERSION}")
         connection.execute("COMMIT")
+        if version < _VERSION:  # the tables' own pages need not stay in the journal
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         if version > _VERSION:
             raise StoreUnavailable(
                 f"{self.path} has schema {version}; this version of Citewell reads up to {_VERSION}",

@@ -10,6 +10,7 @@ import typer
 from citewell.cli.answer import finish, finish_each
 from citewell.cli.options import (
     AsJson,
+    CacheOption,
     Filter,
     K,
     Key,
@@ -42,6 +43,7 @@ def ask(
             help="Who writes; repeat it to compare several. [default: the setting generator]",
         ),
     ] = None,
+    cache: CacheOption = None,
     expires_in: Annotated[
         float,
         typer.Option("--expires-in", min=0, metavar="SECONDS", help="Drop the question after this time; 0 never."),
@@ -73,7 +75,7 @@ def ask(
     """
     from citewell.records import Terms
 
-    terms = Terms(expires_in=expires_in, priority="batch" if batch else "interactive")
+    terms = Terms(expires_in=expires_in, priority="batch" if batch else "interactive", cache=cache)
     asked = question_of(question, k, mode, filters, lang)
     with connection(url, key, "api") as engine:
         with waiting("searching"):

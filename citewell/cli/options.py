@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 Mode = Literal["hybrid", "bm25", "dense"]
 
+CacheOption = Annotated[
+    Literal["none", "exact", "semantic"] | None,
+    typer.Option("--cache", help="Whether an earlier answer may be given again. [default: the setting cache]"),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of text.")]
 LogJson = Annotated[bool, typer.Option("--json", help="Write the log as one JSON object a line.")]
 Url = Annotated[

@@ -26,6 +26,7 @@ from citewell.ingest.line import Line
 from citewell.ingest.sources import Item, failed
 from citewell.memory import give_back
 from citewell.ports import DocumentWrite, Embedder, Index, KeepsVectors, Vectors
+from citewell.quoting import Quoting
 from citewell.records import Document, LedgerEntry, Outcome, Passage
 from citewell.split import Splitter
 
@@ -65,12 +66,19 @@ class Pipeline:
     """Splits, embeds and writes; holds no state between loads."""
 
     def __init__(
-        self, index: Index, embedder: Embedder, splitter: Splitter, *, clock: Callable[[], float] = time.time
+        self,
+        index: Index,
+        embedder: Embedder,
+        splitter: Splitter,
+        quoting: Quoting | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.index = index
         self._embedder = embedder
         self._splitter = splitter
         self._clock = clock
+        self._quoting = quoting
 
     def run(
         self,
@@ -231,7 +239,7 @@ class Pipeline:
             log.warning("revisions_stay", reason=error.message, remedy="Load the source once without `--since`.")
 
     def _write(self, batch: _Batch, source: str) -> None:
-        errors = self._written(batch, source)
+        errors = self._written_with_answers(batch, source)
         for item in batch.items:
             if isinstance(item, Outcome):
                 batch.outcomes.append(item)
@@ -246,6 +254,20 @@ class Pipeline:
                 status: Literal["changed", "added"] = "changed" if item.id in batch.known else "added"
                 count = len(batch.passages[item.id])
                 batch.outcomes.append(Outcome(doc_id=item.id, status=status, passages=count, source=origin))
+
+    def _written_with_answers(self, batch: _Batch, source: str) -> dict[str, CitewellError]:
+        """Write the batch, and remove the answers that quote what it changes; announced first, so that a kill between
+        the two is made good by the next who opens the index.
+        """
+        changed = [doc_id for doc_id in batch.hashes if doc_id in batch.known]
+        if not changed or self._quoting is None:
+            return self._written(batch, source)
+        self._quoting.begin(changed)
+        errors = self._written(batch, source)
+        if not any(isinstance(error, IndexUnavailable) for error in errors.values()):
+            self.index.flush()
+            self._quoting.end(self.index, changed)
+        return errors
 
     def _written(self, batch: _Batch, source: str) -> dict[str, CitewellError]:
         """Write the batch; what went wrong by document. An index that takes nothing fails each of them by name."""

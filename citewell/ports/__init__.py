@@ -7,6 +7,7 @@ The contract tests in `tests/contracts` say what each method promises and run on
 
 from citewell.ports.answers import POST_S, Answers, AnswerStore, JobQueue, LeaseGrant, Leases, Line, Lines, Outbox
 from citewell.ports.backend import Backend, Removable, Vectors
+from citewell.ports.cache import AnswerCache, Caching, Kept
 from citewell.ports.index import (
     Backups,
     DocumentWrite,
@@ -32,13 +33,17 @@ from citewell.ports.models import (
     Reranker,
     RerankResult,
 )
+from citewell.ports.quotes import Departures, Quoted, Quotes, QuoteStore
 
 __all__ = [
     "POST_S",
+    "AnswerCache",
     "AnswerStore",
     "Answers",
     "Backend",
     "Backups",
+    "Caching",
+    "Departures",
     "DocumentWrite",
     "Embedder",
     "EmbedderCard",
@@ -53,6 +58,7 @@ __all__ = [
     "Inspection",
     "JobQueue",
     "KeepsVectors",
+    "Kept",
     "LeaseGrant",
     "Leases",
     "Ledger",
@@ -61,6 +67,9 @@ __all__ = [
     "Line",
     "Lines",
     "Outbox",
+    "QuoteStore",
+    "Quoted",
+    "Quotes",
     "Removable",
     "RerankResult",
     "Reranker",

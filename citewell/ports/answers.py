@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from citewell.ports.backend import Backend
+from citewell.ports.cache import Caching
 from citewell.ports.inspection import Inspected
+from citewell.ports.quotes import Quoted
 from citewell.records import Answer, Draft, Event, Failure, Job, JobMessage, Lease, Priority
 
 
@@ -124,5 +126,5 @@ class LeaseGrant:
     retry_after_s: float = 0.0
 
 
-class Answers(AnswerStore, Leases, Lines, Outbox, Inspected, Protocol):
+class Answers(AnswerStore, Leases, Lines, Outbox, Quoted, Caching, Inspected, Protocol):
     """All sides of one store."""

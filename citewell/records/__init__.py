@@ -23,6 +23,7 @@ from citewell.records.answers import (
 from citewell.records.base import (
     INDEX_SCHEMA,
     SCHEMA_VERSION,
+    CacheMode,
     FilterValue,
     FusionMethod,
     Leg,
@@ -47,6 +48,7 @@ __all__ = [
     "Batch",
     "BatchMessage",
     "BatchResult",
+    "CacheMode",
     "Callback",
     "Citation",
     "Document",

@@ -68,6 +68,7 @@ class Draft(Record):
     sentences: tuple[Sentence, ...] = ()
     abstained: bool = False
     provenance: Provenance | None = None
+    cached_from: str = ""
 
 
 class Job(Record):
@@ -119,7 +120,8 @@ class Answer(Record):
 
     `request` is a hash of what an idempotency key was sent with; from `expires_at` on, unless that is 0, nobody waits
     for the answer any more. `waiting` is looked up when a queued record is asked for, and never stored. `provenance`
-    says what the text follows from; `replay_of` is the answer whose question was asked again.
+    says what the text follows from; `replay_of` is the answer whose question was
+    asked again, `cached_from` the earlier answer that was given again.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -134,6 +136,7 @@ class Answer(Record):
     evidence: Evidence = Evidence()
     provenance: Provenance = Provenance()
     replay_of: str = ""
+    cached_from: str = ""
     error: Failure | None = None
     attempt: int = 0
     created_at: float = 0.0

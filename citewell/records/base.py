@@ -14,6 +14,7 @@ INDEX_SCHEMA = 4
 Mode = Literal["hybrid", "bm25", "dense"]
 Leg = Literal["bm25", "dense"]
 FilterValue = str | int | float | bool
+CacheMode = Literal["none", "exact", "semantic"]
 FusionMethod = Literal["minmax", "rrf", "bm25", "dense"]
 Similarity = Literal["cosine", "dot"]
 Priority = Literal["interactive", "batch"]

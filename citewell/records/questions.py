@@ -92,3 +92,13 @@ class Evidence(Record):
     index_version: str = ""
     embedder: str = ""
     timings_ms: dict[str, float] = Field(default_factory=dict)
+
+    def documents(self) -> tuple[str, ...]:
+        """Ids of the documents whose passages it holds, each once."""
+        return tuple(dict.fromkeys(hit.passage.doc_id for hit in self.hits))
+
+    def visible(self, groups: tuple[str, ...] | None) -> bool:
+        """Whether somebody of these groups may see all of it; None is the operator, who sees everything."""
+        if groups is None:
+            return True
+        return all(not hit.passage.groups or set(groups) & set(hit.passage.groups) for hit in self.hits)

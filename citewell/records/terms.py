@@ -7,7 +7,7 @@ import json
 import uuid
 from typing import Literal
 
-from citewell.records.base import Priority, Record, text_hash
+from citewell.records.base import CacheMode, Priority, Record, text_hash
 from citewell.records.questions import Question
 
 
@@ -38,7 +38,8 @@ class Terms(Record):
     With an `idempotency_key` the same request gives the same answer as long as that is kept. Keys belong to their
     `caller`, which tells holders of API keys apart and is no secret itself. After `expires_in` seconds nobody waits for
     the answer any more (0: somebody always does). `batch` questions let `interactive` ones go first. The final
-    record is posted to `callback_url`.
+    record is posted to `callback_url`. `cache` says whether an earlier answer may be given again; None is the
+    setting of that name.
     """
 
     idempotency_key: str = ""
@@ -46,6 +47,7 @@ class Terms(Record):
     expires_in: float = 0.0
     priority: Priority = "interactive"
     callback_url: str = ""
+    cache: CacheMode | None = None
 
     def answer_id(self, ordinal: int = 0) -> str:
         """The id that the key stands for, of one request's answer with that ordinal; a new one without a key.

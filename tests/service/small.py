@@ -12,6 +12,7 @@ from citewell.engine import Engine, Models
 from citewell.generate.extractive import ExtractiveGenerator
 from citewell.jobs import InlineQueue
 from citewell.ports import Embedder
+from citewell.quoting import Quoting
 from tests.hashing import HashingEmbedder
 from tests.libraries import library
 from tests.scripted import ScriptedGenerator
@@ -37,7 +38,7 @@ def small_engine(settings: Settings, embedder: Embedder | None = None) -> Engine
         settings,
         "all",
         models=Models(embedder, {"extractive": ExtractiveGenerator(embedder), "scripted": ScriptedGenerator()}),
-        library=library(settings, embedder),
+        library=library(settings, embedder, quoting=Quoting(store)),
         store=store,
         make_queue=lambda engine: InlineQueue(engine.run, store.due, threads=settings.workers, beside=engine.post),
     )
