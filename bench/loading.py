@@ -250,15 +250,14 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="a file that this measure's figures are kept in")
     options = parser.parse_args()
     options.elasticsearch_url = options.elasticsearch_url or load_settings().elasticsearch_url
-    figures: dict[str, Any] = {}
+    kept = json.loads(options.json.read_text("utf-8")) if options.json and options.json.exists() else {}
+    made_of = {"documents": options.documents, "words": options.words, "date": time.strftime("%Y-%m-%d")}
     for stack in options.stack or (("served",) if options.measure == "bulk" else ("embedded", "served")):
-        figures[stack] = MEASURES[options.measure](stack, options)
-        print(f"{options.measure}, {stack}: {json.dumps(figures[stack])}", flush=True)
-    if options.json:
-        kept = json.loads(options.json.read_text("utf-8")) if options.json.exists() else {}
-        made_of = {"documents": options.documents, "words": options.words, "date": time.strftime("%Y-%m-%d")}
-        kept[options.measure] = kept.get(options.measure, {}) | made_of | figures
-        options.json.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
+        figures = MEASURES[options.measure](stack, options)
+        print(f"{options.measure}, {stack}: {json.dumps(figures)}", flush=True)
+        kept[options.measure] = kept.get(options.measure, {}) | {stack: made_of | figures}
+        if options.json:
+            options.json.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
     return 0
 
 

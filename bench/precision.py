@@ -39,6 +39,7 @@ def embedded(dtype: str, passages: list[str], questions: list[str]) -> tuple[Vec
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("../shared/corpora/squad1-en-dev"))
+    parser.add_argument("--documents", type=int, default=0, help="the first ones; 0 is all")
     parser.add_argument("--questions", type=int, default=600)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -46,15 +47,15 @@ def main() -> int:
         print(f"skipped: there is no test collection in {options.folder}", file=sys.stderr)
         return 0
     collection = from_folder(options.folder)
-    step = max(1, len(collection.questions) // options.questions)
-    questions = collection.questions[::step][: options.questions]
     limits = Limits.of(load_settings())
     documents = [
         item
         for item in open_source(str(options.folder), limits).items(Known(), lambda _: None)
         if isinstance(item, Document)
-    ]
+    ][: options.documents or None]
     places = {document.id: number for number, document in enumerate(documents)}
+    asked_of = [question for question in collection.questions if next(iter(question.relevant)) in places]
+    questions = asked_of[:: max(1, len(asked_of) // options.questions)][: options.questions]
     relevant = np.array([places[next(iter(question.relevant))] for question in questions])
     found: dict[str, dict[str, float]] = {}
     first: Vectors | None = None

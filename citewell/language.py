@@ -20,7 +20,7 @@ CJK = frozenset({"ja", "ko", "zh"})
 
 # A page says its language early; more text only costs time.
 _SAMPLE = 2000
-# Small words tell a longer text's language in a tenth of the time, where they leave no doubt: at least this share of its
+# Small words tell a long text's language in a tenth of the time, where they leave no doubt: at least this share of its
 # words is on one language's list alone, and any other list has few of them (docs/LOG.md, "Plain texts").
 _PLAIN_SAMPLE = 600
 _PLAIN_WORDS = 30
