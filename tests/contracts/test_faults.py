@@ -383,8 +383,13 @@ class Follower:
 
     def _follow(self) -> None:
         with Client(self._url) as client:
-            for event in client.events(self._answer_id):
-                self.events.append(event)
+            while not (self.events and self.events[-1].kind == "final"):
+                after = self.events[-1].id if self.events else ""
+                try:
+                    for event in client.events(self._answer_id, after):
+                        self.events.append(event)
+                except Unavailable:  # a busy machine takes longer to start the service than the client is patient
+                    time.sleep(0.5)
 
     def deltas(self) -> int:
         return len([event for event in self.events if event.kind == "delta"])
