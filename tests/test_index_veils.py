@@ -85,6 +85,33 @@ def raw(server: httpx.Client, name: str) -> list[dict[str, Any]]:
     return hits
 
 
+def requests_of(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Paths of the requests from now on."""
+    sent: list[str] = []
+    perform = elastic_transport.Urllib3HttpNode.perform_request
+
+    def counted(node: Any, method: str, target: str, *rest: Any, **options: Any) -> Any:
+        sent.append(target.partition("?")[0])
+        return perform(node, method, target, *rest, **options)
+
+    monkeypatch.setattr(elastic_transport.Urllib3HttpNode, "perform_request", counted)
+    return sent
+
+
+@pytest.mark.parametrize(("before", "after", "bulks"), [(0, 1, 3), (1, 1, 3), (0, 3, 5), (3, 2, 7), (1, 2, 7)], ids=str)
+def test_requests_of_a_batch_are_few_whatever_its_size(
+    index: ElasticIndex, monkeypatch: pytest.MonkeyPatch, before: int, after: int, bulks: int
+) -> None:
+    """Intents, passages, final entries; a veil drawn and lifted; where passages were, it is turned and they go."""
+    index.put([write("first")])
+    if before:
+        index.put([write(f"d{n}", ["alpha"] * before) for n in range(50)])
+    sent = requests_of(monkeypatch)
+    assert not any(result.error for result in index.put([write(f"d{n}", ["beta"] * after) for n in range(50)]))
+    assert [path for path in sent if path != "/_bulk"] == [f"/{index.version}-documents/_mget"]
+    assert sent.count("/_bulk") == bulks
+
+
 def test_a_change_that_is_refused_leaves_the_document_as_it_was(
     index: ElasticIndex, server: httpx.Client, index_name: str
 ) -> None:
@@ -110,14 +137,7 @@ def test_many_veils_do_not_crowd_out_passages(
         source = source_of(*hidden) if number == 39 else source_of(("nobody", 0, 1))
         server.put(f"/{index_name}/_doc/veil:{number}", json=source).raise_for_status()
     index.flush()
-    sent: list[str] = []
-    perform = elastic_transport.Urllib3HttpNode.perform_request
-
-    def counted(node: Any, method: str, target: str, *rest: Any, **options: Any) -> Any:
-        sent.append(target)
-        return perform(node, method, target, *rest, **options)
-
-    monkeypatch.setattr(elastic_transport.Urllib3HttpNode, "perform_request", counted)
+    sent = requests_of(monkeypatch)
     for query in (ask("refund", angle=0, depth=5), ask("refund", depth=5), ask(angle=0, depth=5)):
         legs = index.legs(query)
         assert {passage.doc_id for passage in legs.passages.values()} == {"a"}
