@@ -264,9 +264,11 @@ class Pipeline:
             return self._written(batch, source)
         self._quoting.begin(changed)
         errors = self._written(batch, source)
-        if not any(isinstance(error, IndexUnavailable) for error in errors.values()):
+        try:
             self.index.flush()
             self._quoting.end(self.index, changed)
+        except IndexUnavailable as error:  # the outcomes have told; what was announced is settled later
+            log.warning("answers_not_compared", reason=error.message, remedy=error.remedy)
         return errors
 
     def _written(self, batch: _Batch, source: str) -> dict[str, CitewellError]:

@@ -272,3 +272,17 @@ def test_threads_share_one_client(app: Flask, client: Client) -> None:
     for thread in threads:
         thread.join()
     assert found == [3] * 8
+
+
+def test_every_kind_of_line_break_survives_the_stream_and_its_resumption(client: Client) -> None:
+    """CRLF, a lone CR, empty lines, U+2028 and U+0085 mean something to frames of events or to readers."""
+    text = "one\r\ntwo\rthree\n\n\nfour\u2028five\u2029six\x85seven\x0b\x0ceight\r\n\r\n"
+    middle = len(text) // 2
+    question = Question(text=f"sleep: 0.06; say: {text[:middle]}|{text[middle:]}|end")
+    asked = client.submit(question, "scripted")
+    events = list(client.events(asked.id))
+    assert "".join(event.data["text"] for event in events if event.kind == "delta") == text + "end"
+    assert len({event.id for event in events}) == len(events)
+    for place, event in enumerate(events[:-1]):
+        assert list(client.events(asked.id, after=event.id)) == events[place + 1 :], "exactly the rest"
+    assert list(client.events(asked.id, after=events[-1].id)) == []
