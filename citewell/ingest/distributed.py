@@ -8,6 +8,7 @@ the greatest revision of the ledger is loaded, whoever is killed (docs/decisions
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -92,14 +93,14 @@ class DistributedShelf:
                     yield outcome
         finally:
             sender.close()
-            self._flush()
+            self._flush(quiet=self._refused or sys.exc_info()[0] is not None)
 
-    def _flush(self) -> None:
-        """After an index that did not take everything, its refusal here is no news: the outcomes have told."""
+    def _flush(self, *, quiet: bool) -> None:
+        """`quiet` where the load has told of a fault already: what is wrong here must not hide it."""
         try:
             self._library.index().flush()
         except IndexUnavailable as error:
-            if not self._refused:
+            if not quiet:
                 raise
             log.warning("index_not_flushed", reason=error.message, remedy=error.remedy)
 
@@ -177,7 +178,9 @@ class DistributedShelf:
                     entries.append(LedgerEntry(doc_id=item.id, content_hash="", source=origin, revision=item.revision))
             self._refused = self._refused or outcome.code == IndexUnavailable.code
             outcomes.append(outcome)
-        if entries and not self._refused:
+        if self._refused:
+            entries = [entry.model_copy(update={"revision": ""}) for entry in entries]
+        if entries:
             self._library.index().amend(entries)
         return outcomes
 
