@@ -185,7 +185,9 @@ def held(settings: Settings) -> tuple[dict[str, Any], dict[str, Any]]:
         return [hit["_source"] for hit in found["hits"]["hits"]]
 
     entries = {entry["doc_id"]: entry for entry in all_of(f"{settings.index_name}-documents")}
-    passages = {row["id"]: row for row in all_of(settings.index_name)}
+    rows = all_of(settings.index_name)
+    passages = {row["id"]: row for row in rows}
+    assert len(passages) == len(rows), "a passage is there twice"
     for entry in entries.values():
         del entry["indexed_at"]
     for row in (*entries.values(), *passages.values()):
