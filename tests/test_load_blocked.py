@@ -81,14 +81,14 @@ def test_a_block_that_comes_and_goes(
         assert found == statuses.keys() - set(failed)
 
         shelf.index().flush()
-        known = [int(revision) for revision in known_of(shelf.index(), "watched").revisions()]
+        known = [int(revision) for revision in known_of(shelf.index(), ["watched"])["watched"].revisions()]
         assert all(f"d{number:02}" < failed[0] for number in known), "a source that asks for what is new asks for these"
         again = load(shelf, {})
         assert {doc_id for doc_id, status in again.items() if status != "unchanged"} == set(failed)
         assert "failed" not in again.values()
         assert kept.read_text("utf-8") == ""
         assert set(load(shelf, {}).values()) == {"unchanged"}
-        assert len(list(known_of(shelf.index(), "watched").revisions())) == COUNT
+        assert len(list(known_of(shelf.index(), ["watched"])["watched"].revisions())) == COUNT
 
 
 def test_a_load_into_a_blocked_index_ends_without_an_error(elasticsearch_url: str, index_name: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Protocol
@@ -103,15 +103,15 @@ def load_sources(shelf: Shelf, sources: Sequence[Source], plan: Loading, tell: T
     """
     started = time.time()
     readings = [_Reading(source) for source in sources]
-    items = chain.from_iterable(reading.items(known_of(shelf.index(), reading.name), tell) for reading in readings)
+    known = known_of(shelf.index(), {reading.name for reading in readings})
+    items = chain.from_iterable(reading.items(known[reading.name], tell) for reading in readings)
     with nullcontext() if plan.failures is None else Failures(plan.failures) as file:
         if file is None:
             yield from shelf.put(items, "")
         else:
             yield from file.of(lambda watched: shelf.put(watched, ""), items)
     if plan.sync:
-        for reading in readings:
-            gone = reading.gone(shelf.index(), started)
+        for reading, gone in zip(readings, _gone(shelf.index(), readings, started), strict=True):
             refusal = reading.refusal(shelf.index(), gone, plan)
             if refusal is not None:
                 yield refusal
@@ -127,13 +127,12 @@ def preview_sources(
     """What `load_sources` would do; writes and embeds nothing. A `ledger` of None is an index that is not there yet."""
     started = time.time()
     readings = [_Reading(source) for source in sources]
+    known = {} if ledger is None else known_of(ledger, {reading.name for reading in readings})
     for reading in readings:
-        known = Known() if ledger is None else known_of(ledger, reading.name)
-        yield from _compared(ledger, reading.items(known, tell))
+        yield from _compared(ledger, reading.items(known.get(reading.name, Known()), tell))
     if not plan.sync or ledger is None:
         return
-    for reading in readings:
-        gone = reading.gone(ledger, started)
+    for reading, gone in zip(readings, _gone(ledger, readings, started), strict=True):
         refusal = reading.refusal(ledger, gone, plan)
         if refusal is not None:
             yield refusal
@@ -141,12 +140,26 @@ def preview_sources(
             yield Outcome(doc_id=doc_id, status="deleted", source=reading.name)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Gone:
     """Documents of a source that it no longer has, and how many the ledger has of it."""
 
-    doc_ids: list[str]
-    total: int
+    doc_ids: list[str] = field(default_factory=list)
+    total: int = 0
+
+
+def _gone(ledger: Ledger, readings: Sequence[_Reading], started: float) -> list[_Gone]:
+    """For each source; the ledger is walked over once."""
+    found = [_Gone() for _ in readings]
+    of: dict[str, list[tuple[_Reading, _Gone]]] = {}
+    for reading, gone in zip(readings, found, strict=True):
+        of.setdefault(reading.name, []).append((reading, gone))
+    for entry in ledger.entries():
+        for reading, gone in of.get(entry.source, ()):
+            gone.total += 1
+            if entry.indexed_at < started and not reading.saw(entry.doc_id):
+                gone.doc_ids.append(entry.doc_id)
+    return found
 
 
 class _Reading:
@@ -176,14 +189,8 @@ class _Reading:
             yield item
         self._ended = True
 
-    def gone(self, ledger: Ledger, started: float) -> _Gone:
-        total, gone = 0, []
-        for entry in ledger.entries():
-            if entry.source == self.name:
-                total += 1
-                if _key(entry.doc_id) not in self._seen and entry.indexed_at < started:
-                    gone.append(entry.doc_id)
-        return _Gone(gone, total)
+    def saw(self, doc_id: str) -> bool:
+        return _key(doc_id) in self._seen
 
     def refusal(self, ledger: EntriesById, gone: _Gone, plan: Loading) -> Outcome | None:
         """Why these are not deleted, if they are not."""

@@ -211,10 +211,10 @@ def test_a_new_revision_of_the_same_content_is_written_to_the_ledger_alone(shelf
     assert now["a"].model_copy(update={"revision": "1"}) == was
     assert shelf.embedder.embedded == before
     shelf.library.index().flush()
-    known = known_of(shelf.library.index(), "listed")
+    known = known_of(shelf.library.index(), ["listed"])["listed"]
     assert (known.revision("a"), known.revision("nobody")) == ("2", "")
     assert sorted(known.revisions()) == ["1", "2"]
-    assert not list(known_of(shelf.library.index(), "elsewhere").revisions())
+    assert not list(known_of(shelf.library.index(), ["elsewhere"])["elsewhere"].revisions())
 
 
 def test_a_document_that_the_source_knows_to_be_unchanged_stays(shelf: Shelf) -> None:
