@@ -103,15 +103,16 @@ def _checks(settings: Settings, findings: Findings) -> Iterator[Check]:
     from citewell.engine import build
 
     yield _try("python", _python)
-    if settings.stack == "embedded":
-        yield _try("data_dir", lambda: _folder(settings.data_dir))
+    folder = _try("data_dir", lambda: _folder(settings.data_dir)) if settings.stack == "embedded" else None
+    if folder is not None:
+        yield folder
     engine = build(settings, "api")
     try:
         yield _try("embedder", lambda: _embedder(engine))
         yield _try("generator", lambda: _generator(engine))
         # Before the index is opened, which would make anew what is missing of it.
         findings.of_versions(engine)
-        parts = _Parts(engine, findings.half_made)
+        parts = _Parts(engine, findings.half_made, usable=folder is None or folder.ok)
         yield _try("index", lambda: _index(parts["index"]))
         yield _try("answers", lambda: _answers(parts["answers"]))
         if settings.stack == "served":
@@ -195,9 +196,10 @@ class _Parts:
     An index of which half is missing stays closed, too: opening it would make that half anew.
     """
 
-    def __init__(self, engine: Engine, half_made: str) -> None:
+    def __init__(self, engine: Engine, half_made: str, *, usable: bool) -> None:
         looks: dict[str, Callable[[], dict[str, Any]]] = {
-            "index": lambda: engine.library.index().info(),
+            # The first version is not made by looking for it; where it could not be made, opening tells why.
+            "index": lambda: {} if usable and not engine.library.versions().all() else engine.library.index().info(),
             "answers": lambda: _loaded(engine.store),
         }
         if engine.settings.stack == "served":
@@ -231,6 +233,8 @@ def _loaded(part: Backend) -> dict[str, Any]:
 
 
 def _index(found: dict[str, Any]) -> str:
+    if not found:
+        return "there is none yet; the first `citewell ingest FOLDER` makes it"
     documents = found.get("documents")
     text = (
         f"{found.get('backend')} {found.get('index_version')}: {documents} documents, {found.get('passages')} passages"

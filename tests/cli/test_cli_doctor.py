@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import httpx
 import lancedb
 import pytest
 import redis
@@ -49,6 +50,29 @@ def test_faults_are_named_repaired_and_gone(terminal: Terminal, lamp: Path) -> N
     assert report["fixed"] == 2
     assert terminal.json("doctor")["findings"] == []
     assert terminal.json("search", "How long does the lamp burn?")["hits"][0]["passage"]["doc_id"] == "lamp.md"
+
+
+def test_a_look_makes_no_index(terminal: Terminal) -> None:
+    for words in (("doctor",), ("doctor", "--fix")):
+        report = terminal.json(*words)
+        assert report["ok"]
+        (index,) = (check for check in report["checks"] if check["name"] == "index")
+        assert "there is none yet" in index["detail"]
+    assert not list(terminal.folder.glob("*.lancedb"))
+    assert "there is none yet" in terminal.run("doctor").stdout
+
+
+def test_a_look_makes_no_index_on_elasticsearch(
+    terminal: Terminal, elasticsearch_url: str, index_name: str, redis_db_url: str
+) -> None:
+    served = terminal.with_settings(
+        stack="served", elasticsearch_url=elasticsearch_url, redis_url=redis_db_url, index_name=index_name
+    )
+    checks = {check["name"]: check for check in served.json("doctor", status=1)["checks"]}
+    assert checks["index"]["ok"]
+    assert "there is none yet" in checks["index"]["detail"]
+    assert not checks["workers"]["ok"]
+    assert httpx.get(f"{elasticsearch_url}/{index_name}*").json() == {}
 
 
 def test_a_retired_version_is_a_note(terminal: Terminal, lamp: Path, tmp_path: Path) -> None:
