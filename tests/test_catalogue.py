@@ -44,7 +44,7 @@ def test_the_environment_has_it_as_json(monkeypatch: pytest.MonkeyPatch) -> None
     ("table", "said"),
     [
         ('[generators.llama]\nkind = "transformers"\n', r"generators\.llama\.transformers\.model"),
-        ('[generators.llama]\nkind = "gpt"\n', "'extractive', 'transformers', 'openai'"),
+        ('[generators.llama]\nkind = "gpt"\n', "'extractive', 'transformers', 'openai', 'rag'"),
         ('[generators.llama]\nkind = "transformers"\nmodel = "m"\ntemprature = 1\n', "temprature"),
         ('[generators."a b"]\nkind = "transformers"\nmodel = "m"\n', "a b"),
         ('[generators.extractive]\nkind = "transformers"\nmodel = "m"\n', "another name"),
