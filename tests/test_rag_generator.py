@@ -96,7 +96,12 @@ def test_it_writes_what_the_librarys_forward_pass_finds_likeliest(model: Path) -
 def test_cancel_stops_at_the_next_step(model: Path) -> None:
     asked: list[str] = []
     writer = generator(model)
-    assert list(writer.generate([JOB], lambda answer_id: len(asked) > 2 or asked.append(answer_id) is not None)) == []
+
+    def cancelled(answer_id: str) -> bool:
+        asked.append(answer_id)
+        return len(asked) > 2
+
+    assert list(writer.generate([JOB], cancelled)) == []
     assert len(asked) == 3
     writer.close()
 
