@@ -39,7 +39,7 @@ from citewell.fuse import Fusion
 from citewell.ingest.load import Loading, load_sources, opened, preview_sources
 from citewell.ingest.sources import Item, Source, Tell
 from citewell.language import ASKED
-from citewell.library import Library, fingerprint_of
+from citewell.library import Library, fingerprint_of, must_fit
 from citewell.ports import Answers, Embedder, Generator, Index, JobQueue, Legs, Reranker
 from citewell.quoting import Quoting
 from citewell.records import (
@@ -128,7 +128,7 @@ class Engine:
             self.reranker.load()
         fit: list[Callable[[], object]] = [generator.load for generator in self._first_generators()]
         if self.role != "worker":
-            fit += [self._fitting_embedder, self._use_index]
+            fit += [lambda: must_fit(self.embedder), self._use_index]
         unfit = [error for load in fit if (error := self._started(load))]
         if len(unfit) == 1:
             raise unfit[0]
@@ -348,16 +348,6 @@ class Engine:
         if settings.fusion in ("minmax", "rrf") and not card.speaks(lang):
             return Plan(Fusion("bm25", source=f"{card.name} does not speak {lang}"), settings.depth)
         return Plan(Fusion(settings.fusion, settings.alpha, settings.rrf_k, source="settings"), settings.depth)
-
-    def _fitting_embedder(self) -> None:
-        """An embedder whose vectors are not what its card says would fill an index that nobody can search."""
-        card, vectors = self.embedder.describe(), self.embedder.embed_queries(["a probe"])
-        if vectors.shape != (1, card.dimension) or vectors.dtype.name != "float32":
-            raise ConfigError(
-                f"the embedder {card.name} gives vectors of shape {vectors.shape} and {vectors.dtype}, and says that "
-                f"they have {card.dimension} dimensions in float32",
-                remedy="Set another `embedder`, or load the documents into another `index_name`.",
-            )
 
     def _first_generators(self) -> list[Generator]:
         """Those to load at the start: all of a worker's; in one process the default, others when they are asked."""
