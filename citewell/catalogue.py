@@ -79,7 +79,21 @@ class OpenAiTable(_Model):
         return self.concurrency
 
 
-GeneratorTable = Annotated[ExtractiveTable | TransformersTable | OpenAiTable, Field(discriminator="kind")]
+class RagTable(_Table):
+    """RAG-Token or RAG-Sequence over the evidence's first `passages`; `marginal` auto believes the model's files.
+
+    `score_scale` turns scores of fusion or a reranker into the model's unit, where the embedder is no DPR pair.
+    """
+
+    kind: Literal["rag"]
+    model: str = Field(min_length=1)
+    max_new_tokens: int = Field(0, ge=0, le=8192)
+    marginal: Literal["auto", "token", "sequence"] = "auto"
+    passages: int = Field(5, ge=1, le=100)
+    score_scale: float = Field(5.0, gt=0, le=1000)
+
+
+GeneratorTable = Annotated[ExtractiveTable | TransformersTable | OpenAiTable | RagTable, Field(discriminator="kind")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,49}$")]
 
 

@@ -26,13 +26,20 @@ from citewell.callbacks import Postman
 from citewell.catalogue import standing
 from citewell.cite import cite
 from citewell.config import Settings
-from citewell.errors import CitewellError, ConfigError, Unavailable, UnknownDocument
+from citewell.errors import (
+    CitewellError,
+    ConfigError,
+    FingerprintMismatch,
+    MissingDependency,
+    Unavailable,
+    UnknownDocument,
+)
 from citewell.evidence import Bounds
 from citewell.fuse import Fusion
 from citewell.ingest.load import Loading, load_sources, opened, preview_sources
 from citewell.ingest.sources import Item, Source, Tell
 from citewell.language import ASKED
-from citewell.library import Library, fingerprint_of
+from citewell.library import Library, fingerprint_of, must_fit
 from citewell.ports import Answers, Embedder, Generator, Index, JobQueue, Legs, Reranker
 from citewell.quoting import Quoting
 from citewell.records import (
@@ -113,26 +120,38 @@ class Engine:
         """Load what the role needs.
 
         A service starts although a server of its is down, says so in `check`, and finds it at a later use. Every other
-        role raises, and so does an index that was made with another embedder.
+        role raises, and so does what does not fit together: a generator's model, the embedder's vectors, an index that
+        was made with another embedder. All of that is told at once.
         """
         self.embedder.load()
         if self.reranker is not None and self.role != "worker":
             self.reranker.load()
-        for generator in self._first_generators():
-            generator.load()
-        loads: list[Callable[[], object]] = []
-        if self.role != "ingest":
-            loads += [self.store.load, self.queue.load]
+        fit: list[Callable[[], object]] = [generator.load for generator in self._first_generators()]
         if self.role != "worker":
-            loads.insert(0, self._use_index)
-        for load in loads:
-            try:
-                load()
-            except Unavailable as error:
-                if self.role != "api":
-                    raise
-                structlog.get_logger(__name__).warning("backend_down", reason=error.message, remedy=error.remedy)
+            fit += [lambda: must_fit(self.embedder), self._use_index]
+        unfit = [error for load in fit if (error := self._started(load))]
+        if len(unfit) == 1:
+            raise unfit[0]
+        if unfit:
+            remedies = dict.fromkeys(error.remedy for error in unfit)
+            raise ConfigError("; ".join(error.message for error in unfit), remedy=" ".join(remedies))
+        if self.role != "ingest":
+            for load in (self.store.load, self.queue.load):
+                if error := self._started(load):
+                    raise error
         return self
+
+    def _started(self, load: Callable[[], object]) -> CitewellError | None:
+        """What does not fit together, for the caller to raise with all else of that kind."""
+        try:
+            load()
+        except (ConfigError, FingerprintMismatch, MissingDependency) as error:
+            return error
+        except Unavailable as error:
+            if self.role != "api":
+                raise
+            structlog.get_logger(__name__).warning("backend_down", reason=error.message, remedy=error.remedy)
+        return None
 
     def close(self) -> None:
         """Let go of everything; answers that are being written are finished or given back first."""

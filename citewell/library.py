@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from citewell.config import Settings
-from citewell.errors import CitewellError, Conflict, UnknownDocument
+from citewell.errors import CitewellError, ConfigError, Conflict, UnknownDocument
 from citewell.index.roles import LIVE, named, with_role
 from citewell.ingest.items import in_batches
 from citewell.ingest.pipeline import Pipeline
@@ -58,6 +58,17 @@ def splitter_of(settings: Settings, card: EmbedderCard) -> Splitter:
     capacity = min(settings.passage_tokens, card.max_tokens)
     overlap = min(settings.passage_overlap, capacity - 1)
     return Splitter(card.tokenizer, capacity, overlap, speaks=card.speaks)
+
+
+def must_fit(embedder: Embedder) -> None:
+    """Vectors that are not what the card says would fill an index that nobody can search: raises `ConfigError`."""
+    card, vectors = embedder.describe(), embedder.embed_queries(["a probe"])
+    if vectors.shape != (1, card.dimension) or vectors.dtype.name != "float32":
+        raise ConfigError(
+            f"the embedder {card.name} gives vectors of shape {vectors.shape} and {vectors.dtype}, and says that "
+            f"they have {card.dimension} dimensions in float32",
+            remedy="Set another `embedder`, or load the documents into another `index_name`.",
+        )
 
 
 def fingerprint_of(settings: Settings, card: EmbedderCard) -> Fingerprint:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from citewell.catalogue import GeneratorTable, OpenAiTable, TransformersTable
+from citewell.catalogue import GeneratorTable, OpenAiTable, RagTable, TransformersTable
 from citewell.config import Settings
 from citewell.errors import ConfigError
 from citewell.generate.reader import Reader
@@ -42,6 +42,10 @@ def _generator(settings: Settings, name: str, table: GeneratorTable, model: Embe
         from citewell.generate.openai import OpenAiGenerator
 
         return OpenAiGenerator(settings, name, table)
+    if isinstance(table, RagTable):
+        from citewell.generate.rag import RagGenerator
+
+        return RagGenerator(settings, name, table)
     from citewell.generate.extractive import ExtractiveGenerator
 
     return ExtractiveGenerator(model, reader(settings))

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from citewell import parts
+from citewell.answers.sqlite import SqliteAnswers
 from citewell.catalogue import TransformersTable
 from citewell.config import Settings, load_settings
+from citewell.engine import Engine, Models
 from citewell.errors import BadInput, ConfigError, UnknownGenerator
+from citewell.jobs import InlineQueue
+from citewell.ports import Vectors
 from citewell.records import Question
 from tests.hashing import HashingEmbedder
+from tests.libraries import library
 from tests.service.small import small_engine
 
 
@@ -44,7 +50,7 @@ def test_the_environment_has_it_as_json(monkeypatch: pytest.MonkeyPatch) -> None
     ("table", "said"),
     [
         ('[generators.llama]\nkind = "transformers"\n', r"generators\.llama\.transformers\.model"),
-        ('[generators.llama]\nkind = "gpt"\n', "'extractive', 'transformers', 'openai'"),
+        ('[generators.llama]\nkind = "gpt"\n', "'extractive', 'transformers', 'openai', 'rag'"),
         ('[generators.llama]\nkind = "transformers"\nmodel = "m"\ntemprature = 1\n', "temprature"),
         ('[generators."a b"]\nkind = "transformers"\nmodel = "m"\n', "a b"),
         ('[generators.extractive]\nkind = "transformers"\nmodel = "m"\n', "another name"),
@@ -88,3 +94,31 @@ def test_one_question_to_several_has_one_retrieval(tmp_path: Path) -> None:
         for wrong in ([], ["extractive", "extractive"]):
             with pytest.raises(BadInput, match="once"):
                 engine.submit_each(question, wrong)
+
+
+class Narrow(HashingEmbedder):
+    """It gives other vectors than its card says."""
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        return super().embed_queries(texts)[:, :3]
+
+
+def test_all_that_does_not_fit_stops_the_start_at_once(tmp_path: Path) -> None:
+    tables = {name: {"kind": "transformers", "model": str(tmp_path / name)} for name in ("absent", "gone")}
+    settings = Settings.model_validate({"data_dir": tmp_path, "generators": tables, "generator": "absent"})
+    embedder = Narrow()
+    store = SqliteAnswers(settings)
+    engine = Engine(
+        settings,
+        "all",
+        models=Models(embedder, parts.generators(settings, embedder)),
+        library=library(settings, embedder),
+        store=store,
+        make_queue=lambda engine: InlineQueue(engine.run, store.due, threads=1),
+    )
+    with pytest.raises(ConfigError) as caught:
+        engine.load()
+    for said in ("generators.absent.model", "vectors of shape (1, 3)"):
+        assert said in caught.value.message
+    assert "HF_HUB_OFFLINE" in caught.value.remedy
+    engine.close()

@@ -104,7 +104,7 @@ CONCRETE = {
     "RedisAnswers", "SqliteAnswers", "ElasticIndex", "ElasticVersions", "LanceIndex", "LanceVersions",
     "InlineQueue", "CeleryQueue",
     "CachedEmbedder", "CrossEncoderReranker", "EndpointEmbedder", "PairEmbedder", "SentenceTransformerEmbedder",
-    "ExtractiveGenerator", "OpenAiGenerator", "TransformersGenerator",
+    "ExtractiveGenerator", "OpenAiGenerator", "RagGenerator", "TransformersGenerator",
 }  # fmt: skip
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -136,3 +141,34 @@ def test_no_more_requests_than_its_places_are_open(served: Endpoint) -> None:
         found[piece.answer_id] += piece.text
     assert list(found.values()) == [TEXT] * 3
     writer.close()
+
+
+def test_a_real_server_of_that_api(tmp_path: Path) -> None:
+    """`transformers serve` with a small model that has learnt to answer."""
+    pytest.importorskip("fastapi")
+    pytest.importorskip("uvicorn")
+    pytest.importorskip("openai")
+    model = tiny_models.build_causal(tmp_path / "tiny")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["from transformers.cli.transformers import main; main()", "serve", str(model), "--port", str(port)]
+    with (tmp_path / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-c", *words, "--device", "cpu", "--dtype", "float32"],
+            env=os.environ | {"HF_HUB_OFFLINE": "1"}, stdout=log, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        table = OpenAiTable(kind="openai", url=f"http://127.0.0.1:{port}/v1", model=str(model), retry_seconds=120)
+        writer = OpenAiGenerator(Settings(max_new_tokens=40), "remote", table)
+        for question, answer in tiny_models.LESSONS.items():
+            asked = Job(answer_id="a", question=Question(text=question, lang="en"), evidence=tiny_models.EVIDENCE)
+            pieces = list(writer.generate([asked], lambda _: False))
+            assert "".join(piece.text for piece in pieces).strip() == answer
+            assert len(pieces) > 3, "the text came in one piece"
+            assert pieces[-1].last
+        writer.close()
+    finally:
+        server.terminate()
+        server.wait(30)
+        print((tmp_path / "log").read_text("utf-8", "replace")[-3000:])

@@ -205,3 +205,40 @@ def build_dpr(folder: Path) -> str:
         tokenizer.save_pretrained(folder / name)
         names.append(str(folder / name))
     return "dpr:" + ",".join(names)
+
+
+def build_rag(folder: Path, marginal: str) -> Path:
+    """A RAG model of one-layer encoders and a two-layer BART with weights from a seed, in the layout of its library."""
+    import torch
+    from transformers import (
+        BartConfig,
+        BartForConditionalGeneration,
+        DPRConfig,
+        DPRQuestionEncoder,
+        RagConfig,
+        RagSequenceForGeneration,
+        RagTokenForGeneration,
+    )
+
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer()
+    tokenizer.model_max_length = 512
+    question = DPRConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
+    )  # fmt: skip
+    writer = BartConfig(
+        vocab_size=len(tokenizer), d_model=32, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=64, max_position_embeddings=512, init_std=0.6,
+        pad_token_id=0, bos_token_id=2, eos_token_id=3, decoder_start_token_id=3, forced_eos_token_id=None,
+    )  # fmt: skip
+    config: Any = RagConfig.from_question_encoder_generator_configs(
+        question, writer, max_combined_length=200, vocab_size=len(tokenizer),
+        pad_token_id=0, bos_token_id=2, eos_token_id=3, decoder_start_token_id=3,
+    )  # fmt: skip
+    family: Any = RagSequenceForGeneration if marginal == "sequence" else RagTokenForGeneration
+    model = family(
+        config, question_encoder=DPRQuestionEncoder(question), generator=BartForConditionalGeneration(writer)
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder / "generator_tokenizer")
+    return folder
