@@ -48,8 +48,8 @@ class Workers:
 
 @pytest.fixture
 def served(elasticsearch_url: str, redis_db_url: str, index_name: str, tmp_path: Path) -> Served:
-    store = Served(tmp_path / "unused", elasticsearch_url, index_name)
-    store.terminal.env |= {"CITEWELL_REDIS_URL": redis_db_url, "CITEWELL_LEASE_SECONDS": "4"}
+    store = Served(tmp_path / "unused", elasticsearch_url, redis_db_url, index_name)
+    store.terminal.env |= {"CITEWELL_LEASE_SECONDS": "4"}
     return store
 
 
@@ -91,11 +91,11 @@ def interrupted_and_run_again(served: Served, workers: Workers, worker: subproce
 
 @pytest.mark.timeout(900)
 def test_two_workers_of_which_one_is_killed_leave_what_one_process_leaves(
-    served: Served, workers: Workers, elasticsearch_url: str, index_name: str, tmp_path: Path
+    served: Served, workers: Workers, elasticsearch_url: str, redis_db_url: str, index_name: str, tmp_path: Path
 ) -> None:
     older = corpus(tmp_path / "older.jsonl", older=True)
     now = corpus(tmp_path / "now.jsonl", older=False)
-    calm = Served(tmp_path / "unused", elasticsearch_url, f"{index_name}-calm")
+    calm = Served(tmp_path / "unused", elasticsearch_url, redis_db_url, f"{index_name}-calm")
     for file in (older, now):
         calm.terminal.json("ingest", str(file))
 

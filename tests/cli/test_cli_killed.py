@@ -66,11 +66,12 @@ class Embedded:
 class Served:
     """What Elasticsearch holds, read beside Citewell."""
 
-    def __init__(self, folder: Path, url: str, name: str) -> None:
+    def __init__(self, folder: Path, url: str, redis_url: str, name: str) -> None:
         self.terminal = Terminal(
             folder,
             stack="served",
             elasticsearch_url=url,
+            redis_url=redis_url,  # changed documents take the answers with them that quote them
             index_name=name,
             passage_tokens="16",
             embedder_dtype="float32",
@@ -103,10 +104,10 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[
     if request.param == "embedded":
         yield lambda name: Embedded(tmp_path / name)
         return
-    url = request.getfixturevalue("elasticsearch_url")
+    url, redis_url = request.getfixturevalue("elasticsearch_url"), request.getfixturevalue("redis_db_url")
     prefix = f"killed-{os.getpid()}-{random.randrange(16**6):06x}"
     try:
-        yield lambda name: Served(tmp_path / name, url, f"{prefix}-{name}")
+        yield lambda name: Served(tmp_path / name, url, redis_url, f"{prefix}-{name}")
     finally:
         found = httpx.get(f"{url}/_alias").json()
         for index in [index for index in found if index.startswith(prefix)]:
