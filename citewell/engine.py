@@ -277,12 +277,14 @@ class Engine:
 
     def info(self) -> dict[str, Any]:
         """Versions, counts and fingerprints of what works now."""
+        cache = {} if self.role == "ingest" else {"cache": _checked(self.cache.info)}
         return {
             "version": __version__,
             "stack": self.settings.stack,
             "generators": sorted(self.generators),
             "retrieval": self._describe_retrieval(),
             **self.check(),
+            **cache,
         }
 
     def _describe_retrieval(self) -> dict[str, Any]:
@@ -311,7 +313,7 @@ class Engine:
         if self.role != "worker":
             looks["index"] = lambda: self._use_index().info()
         if self.role != "ingest":
-            looks |= {"answers": self.store.info, "cache": self.cache.info, "queue": self.queue.info}
+            looks |= {"answers": self.store.info, "queue": self.queue.info}
         return {name: _checked(look) for name, look in looks.items()}
 
     def fingerprint(self) -> Fingerprint:

@@ -66,6 +66,7 @@ def test_a_deleted_document_is_nowhere_and_its_receipt_says_so(http: FlaskClient
         "passages_left": 0,
         "in_ledger": False,
         "vectors_kept": 0,
+        "answers_removed": 0,
     }
     assert [found(http, mode) for mode in MODES] == [{"kept"}] * 3, "also for a question whose vector is cached"
     assert vectors(cache) == 1
