@@ -34,7 +34,7 @@ class Terminal:
         """A command in this process; its exit status must be `status`, and no traceback may show."""
         result = CliRunner().invoke(app, list(words), env=self.env)
         assert result.exit_code == status, result.output
-        assert "Traceback" not in result.output
+        assert "Traceback" not in result.output, result.output
         return result
 
     def json(self, *words: str, status: int = 0) -> Any:
