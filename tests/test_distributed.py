@@ -113,6 +113,11 @@ class Processes:
     def logs(self) -> str:
         return "\n".join(file.read_text("utf-8", "replace") for file in sorted(self._folder.glob("process-*.log")))
 
+    def leased(self, process: subprocess.Popen[str], batch: int) -> bool:
+        """Whether a worker has told that it has that batch."""
+        log = self._folder / f"process-{self.all.index(process)}.log"
+        return re.search(rf"batch_leased\b.*\bbatch={batch}\b", log.read_text("utf-8", "replace")) is not None
+
     def close(self) -> None:
         for process in self.all:
             if process.poll() is None:
@@ -601,13 +606,12 @@ class TestSince:
         with closing(sqlite3.connect(tmp_path / "rows.db")) as connection, connection:
             connection.execute("update rows set text = 'HANG a little' where n = 0")
         try:
-            hangs, works = processes.start(), processes.start()
+            workers = [processes.start(), processes.start()]
             until(lambda: processes.logs().count("worker_ready") == 2)
-            works.send_signal(signal.SIGSTOP)
             reader = processes.start("reader", **options)
-            until(lambda: "batch_leased" in processes.logs())
-            hangs.send_signal(signal.SIGSTOP)
-            works.send_signal(signal.SIGCONT)
+            until(lambda: any(processes.leased(worker, 1) for worker in workers))
+            hangs = next(worker for worker in workers if processes.leased(worker, 1))
+            hangs.send_signal(signal.SIGSTOP)  # within the 3 s for which the first batch hangs
             until(lambda: processes.logs().count("batch_done") >= 3)
             reader.kill()
             hangs.kill()
