@@ -20,7 +20,7 @@ import structlog
 from citewell.config import Settings
 from citewell.errors import CitewellError, QueueUnavailable
 from citewell.priorities import Turns, is_batch, queue_name, queue_names
-from citewell.records import JobMessage
+from citewell.records import JobMessage, Record
 
 if TYPE_CHECKING:
     import redis
@@ -186,7 +186,7 @@ class CeleryQueue:
     def __init__(self, settings: Settings, generators: Sequence[str] = ()) -> None:
         self._settings = settings
         self._generators = tuple(generators) or (settings.generator,)
-        self._celery: Celery | None = None
+        self._publisher = Publisher(settings)
         self._client: redis.Redis | None = None
         self._workers: list[dict[str, Any]] = []
         self._workers_until = 0.0
@@ -196,10 +196,8 @@ class CeleryQueue:
         self._ask("be reached", lambda client: client.ping())
 
     def close(self) -> None:
+        self._publisher.close()
         with self._guard:
-            if self._celery is not None:
-                self._celery.close()
-                self._celery = None
             if self._client is not None:
                 self._client.close()
                 self._client = None
@@ -215,26 +213,13 @@ class CeleryQueue:
         }
 
     def submit(self, message: JobMessage) -> None:
-        from celery.exceptions import CeleryError
-        from kombu.exceptions import KombuError
-        from redis import RedisError
-
-        try:
-            self._app().send_task(
-                TASK,
-                args=[message.to_dict()],
-                queue=queue_name(self._settings.index_name, message.generator, message.priority),
-                retry=True,
-                retry_policy={"max_retries": 1, "interval_start": 0.0, "interval_step": 0.2, "interval_max": 0.2},
-            )
-        except (CeleryError, KombuError, RedisError, OSError) as cause:
-            from citewell.answers.redis import address_of
-
-            raise QueueUnavailable(
-                f"the queue in Redis at {address_of(self._settings.redis_url)} did not take answer "
-                f"{message.answer_id}: {type(cause).__name__}: {cause}",
-                remedy="Check that Redis runs and has memory left; the question is stored and will be taken up then.",
-            ) from cause
+        self._publisher.send(
+            TASK,
+            message,
+            queue_name(self._settings.index_name, message.generator, message.priority),
+            what=f"answer {message.answer_id}",
+            remedy="Check that Redis runs and has memory left; the question is stored and will be taken up then.",
+        )
 
     def depth(self, generator: str = "") -> int:
         """Messages that wait in one generator's queue, or in those of all known generators together."""
@@ -265,17 +250,6 @@ class CeleryQueue:
 
         return cast(list[int], self._ask("count messages", count))
 
-    def _app(self) -> Celery:
-        with self._guard:
-            if self._celery is None:
-                from celery import Celery
-
-                app = Celery("citewell", set_as_current=False, fixups=[])
-                app.conf.update(celery_config(self._settings))
-                app.conf.broker_transport_options |= {"max_retries": 1, "connect_retries_timeout": _PUBLISH_S}
-                self._celery = app
-            return self._celery
-
     def _ask(self, what: str, question: Callable[[redis.Redis], Any]) -> Any:
         from citewell.answers.redis import connect, translated
 
@@ -285,6 +259,50 @@ class CeleryQueue:
             client = self._client
         with translated(self._settings.redis_url, what, QueueUnavailable):
             return question(client)
+
+
+class Publisher:
+    """Sends messages to workers by the name of their task. Light to make; safe to share between threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._celery: Celery | None = None
+        self._guard = threading.Lock()
+
+    def close(self) -> None:
+        with self._guard:
+            if self._celery is not None:
+                self._celery.close()
+                self._celery = None
+
+    def send(self, task: str, message: Record, queue: str, *, what: str, remedy: str) -> None:
+        """Returns when Redis has it; raises `QueueUnavailable`, which calls the message `what`."""
+        from celery.exceptions import CeleryError
+        from kombu.exceptions import KombuError
+        from redis import RedisError
+
+        policy = {"max_retries": 1, "interval_start": 0.0, "interval_step": 0.2, "interval_max": 0.2}
+        try:
+            self.app().send_task(task, args=[message.to_dict()], queue=queue, retry=True, retry_policy=policy)
+        except (CeleryError, KombuError, RedisError, OSError) as cause:
+            from citewell.answers.redis import address_of
+
+            raise QueueUnavailable(
+                f"the queue in Redis at {address_of(self._settings.redis_url)} did not take {what}: "
+                f"{type(cause).__name__}: {cause}",
+                remedy=remedy,
+            ) from cause
+
+    def app(self) -> Celery:
+        with self._guard:
+            if self._celery is None:
+                from celery import Celery
+
+                app = Celery("citewell", set_as_current=False, fixups=[])
+                app.conf.update(celery_config(self._settings))
+                app.conf.broker_transport_options |= {"max_retries": 1, "connect_retries_timeout": _PUBLISH_S}
+                self._celery = app
+            return self._celery
 
 
 def celery_config(settings: Settings) -> dict[str, Any]:

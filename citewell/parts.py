@@ -53,9 +53,11 @@ def _generator(settings: Settings, name: str, table: GeneratorTable, model: Embe
 
 def reader(settings: Settings) -> Reader | None:
     """The reader that the setting of this name means; it reads with the packaged embedder's encoder."""
+    if settings.reader is None:
+        return None
     from citewell.embed.sentence import packaged_folder
 
-    return Reader(settings.reader, packaged_folder(), settings.device) if settings.reader else None
+    return Reader(settings.reader, packaged_folder(), settings.device)
 
 
 def reranker(settings: Settings) -> Reranker | None:

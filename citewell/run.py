@@ -17,6 +17,7 @@ from typing import Literal, TypeVar
 import structlog
 
 from citewell.errors import CitewellError, GenerationFailed, LeaseLost, StoreUnavailable, UnknownGenerator
+from citewell.leasing import Renewal, patiently
 from citewell.ports import Generator, GeneratorCard, Leases
 from citewell.prompt import wording
 from citewell.records import Answer, Draft, Evidence, Failure, Job, JobMessage, Lease, Provenance
@@ -110,8 +111,13 @@ class Runner:
     def _attempt(self, lease: Lease) -> RunResult:
         logged = log.bind(answer=lease.answer_id, attempt=lease.attempt)
         logged.info("answer_leased", generator=lease.job.generator)
-        beat = _Heartbeat(self._leases, lease, self._seconds)
-        with beat.beating():
+        beat = Renewal(
+            lambda: self._leases.renew(lease, self._seconds),
+            self._seconds,
+            f"lease-{lease.answer_id}",
+            answer=lease.answer_id,
+        )
+        with beat.going():
             try:
                 result, timings = self._produce(lease, lambda: beat.lost.is_set() or self._give_up.is_set())
                 answer = self._patiently(lambda: self._leases.finish(lease, result, timings))
@@ -176,7 +182,7 @@ class Runner:
         made = written_by(job, self._generators[job.generator].describe())
         return made.model_copy(update={"index_version": own.index_version, "passages": own.passages})
 
-    def _let_go(self, lease: Lease, beat: _Heartbeat) -> RunResult:
+    def _let_go(self, lease: Lease, beat: Renewal) -> RunResult:
         """After a stop that was asked for: hand the lease back unless it is lost already."""
         if beat.lost.is_set():
             log.info("lease_lost", answer=lease.answer_id, attempt=lease.attempt)
@@ -190,17 +196,7 @@ class Runner:
         return RunResult("lost")
 
     def _patiently(self, call: Callable[[], Result]) -> Result:
-        """The call's result, tried again with growing pauses while the store is away."""
-        deadline, pause = time.monotonic() + self._patience, 0.05
-        while True:
-            try:
-                return call()
-            except StoreUnavailable as error:
-                if time.monotonic() + pause > deadline or self._give_up.is_set():
-                    raise
-                log.warning("store_away", reason=error.message, retry_in_s=pause)
-                self._give_up.wait(pause)
-                pause = min(2 * pause, 2.0)
+        return patiently(call, StoreUnavailable, self._patience, pauses=(0.05, 2.0), stop=self._give_up)
 
     @contextmanager
     def _counted(self, generator: str) -> Iterator[None]:
@@ -229,38 +225,6 @@ def written_by(job: Job, card: GeneratorCard) -> Provenance:
 
 class _StoppedError(Exception):
     """The generator was asked to stop, by a lost lease or by `Runner.stop`."""
-
-
-class _Heartbeat:
-    """Renews one lease in a thread of its own; `lost` is set when the store refuses it."""
-
-    def __init__(self, leases: Leases, lease: Lease, seconds: float) -> None:
-        self.lost = threading.Event()
-        self._leases = leases
-        self._lease = lease
-        self._seconds = seconds
-        self._over = threading.Event()
-
-    @contextmanager
-    def beating(self) -> Iterator[None]:
-        thread = threading.Thread(target=self._beat, name=f"lease-{self._lease.answer_id}")
-        thread.start()
-        try:
-            yield
-        finally:
-            self._over.set()
-            thread.join()
-
-    def _beat(self) -> None:
-        while not self._over.wait(self._seconds / 3):
-            try:
-                self._leases.renew(self._lease, self._seconds)
-            except LeaseLost:
-                self.lost.set()
-                return
-            except CitewellError as error:
-                # Until somebody takes the answer over, the next renewal brings even a lapsed lease back.
-                log.warning("lease_not_renewed", answer=self._lease.answer_id, reason=error.message)
 
 
 class _Stream:

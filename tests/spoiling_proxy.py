@@ -12,8 +12,10 @@ import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.loopback import serving
 
 # Headers that belong to one connection alone.
 _HOP = ("connection", "content-length", "transfer-encoding", "keep-alive")
@@ -173,14 +175,6 @@ def spoiling(target: str) -> Iterator[Proxy]:
         def log_message(self, *_: object) -> None:
             """Nothing between pytest's dots."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    proxy.url = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
+    with serving(Handler) as address:
+        proxy.url = address
         yield proxy
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

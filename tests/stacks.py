@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,19 @@ class Column:
 
     def slots(self) -> int:
         return self.engine.queue.slots("scripted")
+
+
+@contextmanager
+def timed_store(kind: str, folder: Path, redis_url: str, clock: Callable[[], float]) -> Iterator[Answers]:
+    """A loaded store of that column whose time is the clock's."""
+    store: Answers
+    if kind == "redis":
+        store = RedisAnswers(load_settings(redis_url=redis_url), clock=clock)
+    else:
+        store = SqliteAnswers(load_settings(data_dir=folder / "data"), clock=clock)
+    store.load()
+    yield store
+    store.close()
 
 
 @contextmanager

@@ -20,7 +20,7 @@ FILES = sorted(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.p
 # Lowest first; a module imports from its own layer and from those below. A longer prefix wins.
 LAYERS = (
     ("citewell", "citewell.records", "citewell.errors"),
-    ("citewell.config", "citewell.settings_file", "citewell.device", "citewell.memory",
+    ("citewell.config", "citewell.settings_file", "citewell.device", "citewell.memory", "citewell.leasing",
      "citewell.schedule", "citewell.catalogue"),
     ("citewell.ports",),
     ("citewell.language", "citewell.text", "citewell.outline", "citewell.parse", "citewell.split", "citewell.fuse",

@@ -17,7 +17,6 @@ from typing import Any, Literal, cast
 
 import structlog
 from celery import Celery, beat
-from pydantic import ValidationError
 
 from citewell import parts
 from citewell.config import Settings, load_settings
@@ -27,6 +26,7 @@ from citewell.ingest.load import Loading, source_of
 from citewell.ingest.scheduled import RedisSources, fire_due
 from citewell.ingest.sources import Source
 from citewell.records import Outcome, SourceMessage
+from citewell.workers.tasks import register_task
 
 log = structlog.get_logger("citewell.workers")
 
@@ -139,16 +139,4 @@ class SourceRunner:
 
 def register_sources(app: Celery, runner: SourceRunner) -> None:
     """Give the app its task. A load that failed is tried again when it is due, not before."""
-
-    def load(payload: dict[str, Any]) -> None:
-        try:
-            message = SourceMessage.model_validate(payload)
-        except ValidationError as error:
-            log.error("message_unreadable", payload=repr(payload)[:500], reason=str(error))
-            return
-        try:
-            runner.run(message)
-        except CitewellError as error:
-            log.error("source_not_run", source=message.name, code=error.code, reason=error.message)
-
-    app.task(load, name=SOURCE_TASK, ignore_result=True, acks_late=True)
+    register_task(app, SOURCE_TASK, SourceMessage, runner.run)

@@ -22,7 +22,7 @@ import yaml
 from citewell import device
 from citewell.config import Settings, stay_offline
 from citewell.embed import packed
-from citewell.embed.tokens import Tokens
+from citewell.embed.tokens import Tokens, uncut_tokenizer
 from citewell.errors import EmbedderUnavailable, MissingDependency
 from citewell.language import normalize
 from citewell.ports import EmbedderCard, Vectors
@@ -107,7 +107,7 @@ class SentenceTransformerEmbedder:
             if self._model is None:
                 self._model = self._open()
                 self._card = self._describe(self._model)
-                self._counter = _counter(self._card)
+                self._counter = uncut_tokenizer(self._card.tokenizer)
                 if self._model.device.type == "cpu":
                     self._prepare(self._model, self._card)
 
@@ -264,13 +264,3 @@ def _longest_first(counts: Sequence[int]) -> npt.NDArray[np.int64]:
     By characters, a sixth would be padding.
     """
     return np.argsort(np.array(counts) * -1, kind="stable")
-
-
-def _counter(card: EmbedderCard) -> Tokenizer:
-    """The model's tokenizer for counting alone: it cuts nothing off and fills nothing up."""
-    from tokenizers import Tokenizer
-
-    counter = Tokenizer.from_str(card.tokenizer)
-    counter.no_truncation()
-    counter.no_padding()
-    return counter

@@ -79,3 +79,13 @@ class Tokens:
         with torch.inference_mode():
             found: Vectors = self._model(features | self._rest)["sentence_embedding"].float().numpy()
         return found
+
+
+def uncut_tokenizer(described: str) -> Tokenizer:
+    """A tokenizer from its JSON for counting and cutting by hand: it cuts nothing off and fills nothing up."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(described)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer

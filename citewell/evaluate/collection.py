@@ -37,7 +37,9 @@ class Collection:
 
 def from_folder(folder: Path, split: str = "test", limit: int = 0) -> Collection:
     """A test collection: `queries.jsonl` and `qrels/SPLIT.tsv`, each perhaps with `.gz`."""
-    return from_files(_either(folder / "queries.jsonl"), _either(folder / "qrels" / f"{split}.tsv"), folder.name, limit)
+    return from_files(
+        packed_or_not(folder / "queries.jsonl"), packed_or_not(folder / "qrels" / f"{split}.tsv"), folder.name, limit
+    )
 
 
 def from_files(queries: Path, qrels: Path, name: str = "", limit: int = 0) -> Collection:
@@ -61,12 +63,13 @@ def from_files(queries: Path, qrels: Path, name: str = "", limit: int = 0) -> Co
     return Collection(name or queries.stem, tuple(found[: limit or None]), unjudged, unknown)
 
 
-def _either(file: Path) -> Path:
+def packed_or_not(file: Path) -> Path:
+    """The file, or the one with `.gz` where that alone is there."""
     packed = file.with_name(file.name + ".gz")
     return packed if packed.is_file() and not file.is_file() else file
 
 
-def _lines(file: Path) -> Iterator[tuple[int, str]]:
+def text_lines(file: Path) -> Iterator[tuple[int, str]]:
     """(number from 1, line) of a text file; empty lines are left out."""
     try:
         with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8") as lines:
@@ -79,7 +82,7 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
 
 def _questions(file: Path) -> Iterator[tuple[str, str, str]]:
     seen: set[str] = set()
-    for number, line in _lines(file):
+    for number, line in text_lines(file):
         if line.lstrip().startswith("{"):
             key, text, lang = _json_question(file, number, line)
         else:
@@ -108,7 +111,7 @@ def _json_question(file: Path, number: int, line: str) -> tuple[str, str, str]:
 
 def _judgements(file: Path) -> dict[str, dict[str, int]]:
     judged: dict[str, dict[str, int]] = {}
-    for number, line in _lines(file):
+    for number, line in text_lines(file):
         fields = line.split("\t") if "\t" in line else line.split()
         if len(fields) == 4:  # TREC: question, iteration, document, grade
             fields = [fields[0], fields[2], fields[3]]

@@ -127,11 +127,11 @@ class Reader:
     def _open(self) -> SpanNetwork:
         import torch
         from safetensors.torch import load_file
-        from tokenizers import Tokenizer
         from transformers import BertModel
         from transformers.utils import logging
 
         from citewell.embed.sentence import weights_hash
+        from citewell.embed.tokens import uncut_tokenizer
         from citewell.generate.span_network import SpanNetwork
 
         logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -147,9 +147,7 @@ class Reader:
         if set(layers) != wanted:
             raise ReaderUnavailable(f"the weights of the reader in {self._folder} are of another network")
         network.load_state_dict({name: value.float() for name, value in layers.items()}, strict=False)
-        tokenizer = Tokenizer.from_file(str(self._encoder / "tokenizer.json"))
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
+        tokenizer = uncut_tokenizer((self._encoder / "tokenizer.json").read_text("utf-8"))
         self._windows = Windows(tokenizer, int(self._described["window"]))
         where = device.chosen(self._where)
         self._where = where

@@ -13,7 +13,6 @@ from torch import nn
 
 # Scores of tokens that are no part of the passage's text; finite, so that bfloat16 and padding do no harm.
 _NEVER = -1e4
-NO_SPAN = -100
 
 
 class SpanNetwork(nn.Module):

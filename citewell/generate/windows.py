@@ -21,6 +21,8 @@ _QUESTION = 64
 _TITLE = 16
 _OVERLAP = 64
 _LEAST_TEXT = 32
+# Begin and end of an answer, as labels, where there is none.
+NO_SPAN = -100
 # Spans that are kept of each passage, for questions that ask for several things.
 SPANS = 3
 

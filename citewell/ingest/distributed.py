@@ -22,6 +22,8 @@ from citewell.ingest.distributed_sender import Note, Sender, Sending
 from citewell.ingest.distributed_store import RedisBatches, Run
 from citewell.ingest.pipeline import batches
 from citewell.ingest.sources import Item, failed
+from citewell.ingest.telling import Repeats
+from citewell.ingest.telling import flush as flush_index
 from citewell.library import Library
 from citewell.ports import Index
 from citewell.records import BatchResult, Document, LedgerEntry, Outcome
@@ -80,29 +82,15 @@ class DistributedShelf:
         takes back what no worker has begun.
         """
         sender = Sender(self._store, self._queue, self._run, self._sending, self._note)
-        seen: set[int] = set()
+        repeats = Repeats()
         try:
             sender.start()
             for step in self._through(sender, items, source):
                 for outcome in self._settled(step, source):
-                    key = hash(outcome.doc_id)  # 64 bits a document instead of its id
-                    if key in seen and outcome.status != "failed":
-                        note = "this id came before in the same load; the last one wins"
-                        outcome = outcome.model_copy(update={"reason": note})  # noqa: PLW2901
-                    seen.add(key)
-                    yield outcome
+                    yield repeats.told(outcome)
         finally:
             sender.close()
-            self._flush(quiet=self._refused or sys.exc_info()[0] is not None)
-
-    def _flush(self, *, quiet: bool) -> None:
-        """`quiet` where the load has told of a fault already: what is wrong here must not hide it."""
-        try:
-            self._library.index().flush()
-        except IndexUnavailable as error:
-            if not quiet:
-                raise
-            log.warning("index_not_flushed", reason=error.message, remedy=error.remedy)
+            flush_index(self._library.index(), quiet=self._refused or sys.exc_info()[0] is not None)
 
     def _through(self, sender: Sender, items: Iterable[Item], source: str) -> Iterator[_Step]:
         """Steps that are done, in order, while later ones are read and sent."""

@@ -13,6 +13,7 @@ import structlog
 from citewell.errors import CitewellError, QueueUnavailable
 from citewell.ingest.distributed_queue import IngestQueue
 from citewell.ingest.distributed_store import RedisBatches, Run
+from citewell.leasing import patiently
 from citewell.records import Batch, BatchMessage, BatchResult, Document
 
 log = structlog.get_logger("citewell.ingest")
@@ -227,14 +228,4 @@ class Sender:
         return {run: at for run, at in found.items() if set(run.sources) & set(self._run.sources)}
 
     def _patiently(self, call: Callable[[], Result]) -> Result:
-        """The call's result, tried again while Redis is away for some seconds."""
-        deadline, pause = time.monotonic() + self._sending.waits.redis, 0.1
-        while True:
-            try:
-                return call()
-            except QueueUnavailable as error:
-                if time.monotonic() + pause > deadline:
-                    raise
-                log.warning("redis_away", reason=error.message, retry_in_s=pause)
-                time.sleep(pause)
-                pause = min(2 * pause, 2.0)
+        return patiently(call, QueueUnavailable, self._sending.waits.redis, pauses=(0.1, 2.0))

@@ -7,7 +7,6 @@ before the next one is begun. So the document that does the harm is known by nam
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, TypeVar
@@ -17,6 +16,7 @@ import structlog
 from citewell.errors import CitewellError, InvalidDocument, LeaseLost, QueueUnavailable, Unavailable
 from citewell.ingest.distributed_store import BatchLease, RedisBatches
 from citewell.ingest.sources import failed
+from citewell.leasing import Renewal, patiently
 from citewell.records import BatchMessage, BatchResult, Document, Outcome
 
 log = structlog.get_logger("citewell.ingest")
@@ -59,7 +59,7 @@ class BatchWorker:
         logged.info("batch_leased", documents=len(grant.batch.documents))
         holding = _Holding(self._store, grant)
         try:
-            with self._counted(holding), holding.renewed():
+            with self._counted(holding), holding.renewal.going():
                 result = self._result(holding)
                 self._patiently(lambda: self._store.finish(grant, result))
         except LeaseLost as error:
@@ -140,17 +140,7 @@ class BatchWorker:
         return failed(document.id, document.source, error, exact=True)
 
     def _patiently(self, call: Callable[[], Result]) -> Result:
-        """The call's result, tried again with growing pauses while a server is away."""
-        deadline, pause = time.monotonic() + self._patience, 0.1
-        while True:
-            try:
-                return call()
-            except Unavailable as error:
-                if time.monotonic() + pause > deadline or self._leaving.is_set():
-                    raise
-                log.warning("server_away", reason=error.message, retry_in_s=pause)
-                self._leaving.wait(pause)
-                pause = min(2 * pause, 5.0)
+        return patiently(call, Unavailable, self._patience, pauses=(0.1, 5.0), stop=self._leaving)
 
     @contextmanager
     def _counted(self, holding: _Holding) -> Iterator[None]:
@@ -203,48 +193,32 @@ class _Trail:
 
 
 class _Holding:
-    """A lease, renewed in a thread of its own until it is let go or lost."""
+    """A lease, renewed beside the work until it is let go or lost."""
 
     def __init__(self, store: RedisBatches, lease: BatchLease) -> None:
         self.lease = lease
+        self.renewal = Renewal(
+            lambda: store.renew(lease),
+            store.lease_seconds,
+            f"batch-{lease.batch.number}",
+            load=lease.batch.run,
+            batch=lease.batch.number,
+        )
         self._store = store
-        self._lost = threading.Event()
-        self._over = threading.Event()
 
     def check(self) -> None:
         """Ahead of a write: raises `LeaseLost` when somebody else has the batch, or nobody waits for it any more."""
-        if self._lost.is_set():
+        if self.renewal.lost.is_set():
             raise LeaseLost(f"batch {self.lease.batch.number} was taken over or given back before it was written")
         self._store.renew(self.lease)
 
     def give_back(self) -> None:
-        self._lost.set()
+        self.renewal.lost.set()
         try:
             self._store.release(self.lease)
             log.info("batch_given_back", load=self.lease.batch.run, batch=self.lease.batch.number)
         except CitewellError as error:
             log.warning("batch_not_given_back", batch=self.lease.batch.number, reason=error.message)
-
-    @contextmanager
-    def renewed(self) -> Iterator[None]:
-        thread = threading.Thread(target=self._renew, name=f"batch-{self.lease.batch.number}")
-        thread.start()
-        try:
-            yield
-        finally:
-            self._over.set()
-            thread.join()
-
-    def _renew(self) -> None:
-        while not self._over.wait(self._store.lease_seconds / 3):
-            try:
-                self._store.renew(self.lease)
-            except LeaseLost:
-                self._lost.set()
-                return
-            except CitewellError as error:
-                # Until somebody takes the batch over, the next renewal brings even a lapsed lease back.
-                log.warning("lease_not_renewed", batch=self.lease.batch.number, reason=error.message)
 
 
 def _told(error: Exception) -> str:

@@ -24,6 +24,8 @@ from citewell.errors import CitewellError, IndexUnavailable, InvalidDocument
 from citewell.ingest.compare import moved
 from citewell.ingest.line import Line
 from citewell.ingest.sources import Item, failed
+from citewell.ingest.telling import Repeats
+from citewell.ingest.telling import flush as flush_index
 from citewell.memory import give_back
 from citewell.ports import DocumentWrite, Embedder, Index, KeepsVectors, Vectors
 from citewell.quoting import Quoting
@@ -94,7 +96,7 @@ class Pipeline:
         are asked for before each batch is written and load what this one has loaded; what they cannot load is logged.
         Closing the generator waits for the batch that is being written and begins no other.
         """
-        seen: set[int] = set()
+        repeats = Repeats()
         stopped = threading.Event()
         write = partial(self._write_all, source=source, followers=followers, gap=threading.Event())
         line: Line[_Batch] = Line((partial(self._embed, stopped=stopped), write), stopped)
@@ -103,16 +105,11 @@ class Pipeline:
                 if number % _BATCHES_BETWEEN_TRIMS == 0:
                     give_back()
                 for outcome in batch.outcomes:
-                    key = hash(outcome.doc_id)  # 64 bits a document instead of its id
-                    if key in seen and outcome.status != "failed":
-                        note = "this id came before in the same load; the last one wins"
-                        outcome = outcome.model_copy(update={"reason": note})  # noqa: PLW2901
-                    seen.add(key)
-                    yield outcome
+                    yield repeats.told(outcome)
         finally:
             line.close()
             if flush:
-                self._flush(quiet=sys.exc_info()[0] is not None)
+                flush_index(self.index, quiet=sys.exc_info()[0] is not None)
 
     def copy(self, entries: Sequence[LedgerEntry]) -> dict[str, str]:
         """Load documents as another index version has them, hash and time included; reasons by id for what failed."""
@@ -141,15 +138,6 @@ class Pipeline:
         return self._embedder.forget(texts) or 0
 
     # Steps
-
-    def _flush(self, *, quiet: bool) -> None:
-        """`quiet` where the load ends with a fault already: what is wrong here must not hide it."""
-        try:
-            self.index.flush()
-        except IndexUnavailable as error:
-            if not quiet:
-                raise
-            log.warning("index_not_flushed", reason=error.message, remedy=error.remedy)
 
     def _through(self, line: Line[_Batch], items: Iterable[Item]) -> Iterator[_Batch]:
         """Batches that have been written, in order, while later ones are read, split and embedded."""

@@ -20,7 +20,8 @@ import structlog
 
 from citewell.answers.redis import connect, translated
 from citewell.config import Settings
-from citewell.errors import CitewellError, QueueUnavailable
+from citewell.errors import CitewellError, LeaseLost, QueueUnavailable
+from citewell.leasing import Renewal
 
 log = structlog.get_logger("citewell.ingest")
 
@@ -78,7 +79,7 @@ class RedisSources:
     @contextmanager
     def held(self, name: str, owner: str) -> Iterator[threading.Event | None]:
         """The lock on a source, renewed meanwhile; the event tells that it was lost. None when another has it."""
-        key, over, lost = self._key(name, "lock"), threading.Event(), threading.Event()
+        key = self._key(name, "lock")
         with self._told("lock a source"):
             mine = self._made(key, owner, self._seconds)
         if not mine:
@@ -86,24 +87,16 @@ class RedisSources:
             return
 
         def renew() -> None:
-            while not over.wait(self._seconds / 3):
-                try:
-                    with self._told("renew a source's lock"):
-                        held = self._renew(keys=[key], args=[owner, int(self._seconds * 1000)])
-                except CitewellError as error:
-                    log.warning("lock_not_renewed", source=name, reason=error.message)
-                    continue
-                if not held:
-                    lost.set()
-                    return
+            with self._told("renew a source's lock"):
+                held = self._renew(keys=[key], args=[owner, int(self._seconds * 1000)])
+            if not held:
+                raise LeaseLost(f"the lock on the source {name} ran out, or was taken over")
 
-        thread = threading.Thread(target=renew, name=f"source-{name}")
-        thread.start()
+        renewal = Renewal(renew, self._seconds, f"source-{name}", source=name)
         try:
-            yield lost
+            with renewal.going():
+                yield renewal.lost
         finally:
-            over.set()
-            thread.join()
             try:
                 with self._told("unlock a source"):
                     self._delete(keys=[key], args=[owner])

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from citewell.embed.tokens import uncut_tokenizer
 from citewell.errors import BadInput, TrainingFailed
 from citewell.generate.windows import Windows
 from citewell.ports import Embedder
@@ -58,7 +59,7 @@ def train_reader(course: Course, embedder: Embedder, encoder: Path, *, resume: b
     dev = [read_set(path) for path in course.dev]
     for one in (*sets, *dev):
         tell({"set": one.name, "questions": len(one.questions), "left_out": dict(one.left_out), "named": one.named})
-    windows = Windows(_tokenizer(embedder))
+    windows = Windows(uncut_tokenizer(embedder.describe().tokenizer))
     given = material(sets, dev, course.plan, _Negatives(folder / _NEGATIVES, embedder), windows)
     if not given.dev.pairs:
         raise BadInput("nothing is left to measure with", remedy="Name a development set with --dev.")
@@ -152,15 +153,6 @@ class _Negatives:
             whole.write_text(json.dumps(self._kept), "utf-8")
             whole.replace(self._file)
         return self._kept[one.name]
-
-
-def _tokenizer(embedder: Embedder) -> Any:
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_str(embedder.describe().tokenizer)
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
 
 
 def _network(encoder: Path, seed: int) -> torch.nn.Module:

@@ -7,7 +7,6 @@ licence. `answerable: false` marks a question that the passages in its `context_
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import unicodedata
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from citewell.errors import BadInput
+from citewell.evaluate.collection import packed_or_not, text_lines
 
 # Questions that were left out are counted; this many are named.
 _NAMED = 5
@@ -135,7 +135,7 @@ def _relevant(folder: Path) -> dict[str, list[str]]:
     for file in sorted((folder / "qrels").glob("*.tsv*")):
         if file.name.startswith("cross"):
             continue
-        for number, line in _lines(file):
+        for number, line in text_lines(packed_or_not(file)):
             parts = line.split("\t")
             if len(parts) != 3:
                 raise BadInput(f"{file}, line {number}: not three columns", remedy="query-id, corpus-id, score.")
@@ -154,7 +154,7 @@ def _meta(folder: Path) -> dict[str, Any]:
 
 
 def _rows(file: Path) -> Iterator[dict[str, Any]]:
-    for number, line in _lines(file):
+    for number, line in text_lines(packed_or_not(file)):
         try:
             row = json.loads(line)
             if not isinstance(row.get("_id"), str) or not isinstance(row.get("text"), str):
@@ -162,18 +162,6 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
         except (ValueError, AttributeError) as error:
             raise BadInput(f"{file}, line {number}: {error}", remedy="One JSON object a line.") from None
         yield row
-
-
-def _lines(file: Path) -> Iterator[tuple[int, str]]:
-    packed = file.with_name(file.name + ".gz")
-    path = packed if packed.is_file() and not file.is_file() else file
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield number, line.rstrip("\r\n")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} cannot be read: {error}", remedy="Check the path, and that it is UTF-8.") from None
 
 
 def _hash(text: str) -> str:

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from citewell.generate.windows import Window, Windows, batch
+from citewell.generate.windows import NO_SPAN, Window, Windows, batch
 from citewell.train.marked import Marked, Span, Text
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
-
-_NO_SPAN = -100
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Pairs:
         window = self._cut(number)[part]
         span = self.pairs[number].span
         tokens = None if span is None else window.tokens_of(span.start, span.end)
-        labels = (_NO_SPAN, _NO_SPAN, 0, place) if tokens is None else (*tokens, 1, place)
+        labels = (NO_SPAN, NO_SPAN, 0, place) if tokens is None else (*tokens, 1, place)
         return {"input_ids": window.ids, "window": window, "labels": labels}
 
     def _cut(self, number: int) -> list[Window]:

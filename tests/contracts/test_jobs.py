@@ -395,10 +395,10 @@ class TestWorkers:
     def test_messages_of_another_shape_do_no_harm(
         self, workers: Workers, store: RedisAnswers, queue: CeleryQueue
     ) -> None:
-        queue._app().send_task(TASK, args=[{"nonsense": True}], queue="citewell.extractive")
+        queue._publisher.app().send_task(TASK, args=[{"nonsense": True}], queue="citewell.extractive")
         newer = {"answer_id": "a1", "generator": "extractive", "schema_version": 7, "added_later": [1]}
         ask(store, "say: still here")
-        queue._app().send_task(TASK, args=[newer], queue="citewell.extractive")
+        queue._publisher.app().send_task(TASK, args=[newer], queue="citewell.extractive")
         process = workers.start()
         assert final(store).answer == "still here"
         assert process.poll() is None

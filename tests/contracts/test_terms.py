@@ -27,7 +27,7 @@ from citewell.records import Answer, AnswerState, Draft, Evidence, Job, JobMessa
 from citewell.service.app import create_app
 from tests.contracts.test_answers import Clock, granted
 from tests.service.small import assert_error
-from tests.stacks import COLUMNS, Column, column
+from tests.stacks import COLUMNS, Column, column, timed_store
 
 
 @pytest.fixture(params=COLUMNS)
@@ -44,14 +44,9 @@ class TestExpiry:
 
     @pytest.fixture(params=COLUMNS)
     def store(self, request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Answers]:
-        store: Answers
-        if request.param == "redis":
-            store = RedisAnswers(load_settings(redis_url=request.getfixturevalue("redis_db_url")), clock=clock)
-        else:
-            store = SqliteAnswers(load_settings(data_dir=tmp_path / "data"), clock=clock)
-        store.load()
-        yield store
-        store.close()
+        url = request.getfixturevalue("redis_db_url") if request.param == "redis" else ""
+        with timed_store(request.param, tmp_path, url, clock) as store:
+            yield store
 
     def ask(self, store: Answers, answer_id: str = "a1", expires_in: float = 30.0) -> Answer:
         job = Job(answer_id=answer_id, question=Question(text="?"), evidence=Evidence(), expires_in=expires_in)
@@ -265,7 +260,7 @@ class TestNeighbours:
                 client.delete(queue_name("citewell", "scripted"))
             payload = {"answer_id": answer.id, "generator": "scripted", **more}
             with closing(CeleryQueue(stack.settings, ("scripted",))) as queue:
-                queue._app().send_task(TASK, args=[payload], queue=queue_name("citewell", "scripted"))
+                queue._publisher.app().send_task(TASK, args=[payload], queue=queue_name("citewell", "scripted"))
             stack.start_workers()
             done = stack.engine.answer(answer.id, 30)
             assert (done.answer, done.attempt) == ("still here", 1)

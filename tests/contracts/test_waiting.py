@@ -15,7 +15,6 @@ import redis
 
 from citewell import checkup
 from citewell.answers.redis import RedisAnswers
-from citewell.answers.sqlite import SqliteAnswers
 from citewell.config import load_settings
 from citewell.errors import Overloaded, StoreUnavailable
 from citewell.ports import Answers, Line
@@ -24,7 +23,7 @@ from citewell.service.app import create_app
 from citewell.waiting import ask_again_in, estimate
 from tests.contracts.test_answers import Clock, granted
 from tests.service.small import assert_error
-from tests.stacks import COLUMNS, Column, column
+from tests.stacks import COLUMNS, Column, column, timed_store
 
 
 class TestEstimate:
@@ -55,14 +54,9 @@ class TestLines:
 
     @pytest.fixture(params=COLUMNS)
     def store(self, request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Answers]:
-        store: Answers
-        if request.param == "redis":
-            store = RedisAnswers(load_settings(redis_url=request.getfixturevalue("redis_db_url")), clock=clock)
-        else:
-            store = SqliteAnswers(load_settings(data_dir=tmp_path / "data"), clock=clock)
-        store.load()
-        yield store
-        store.close()
+        url = request.getfixturevalue("redis_db_url") if request.param == "redis" else ""
+        with timed_store(request.param, tmp_path, url, clock) as store:
+            yield store
 
     def ask(
         self, store: Answers, clock: Clock, answer_id: str, priority: Priority = "interactive", **more: Any
