@@ -112,7 +112,10 @@ def until(holds: Callable[[], object], within_s: float = 60.0) -> None:
 
 
 def test_a_worker_killed_at_ten_points_of_an_answer(site: Callable[..., Site]) -> None:
-    """Before the lease, at the lease, after each of seven pieces, and after the end."""
+    """Before the lease, at the lease, after each of seven pieces, and after the end.
+
+    The next is asked when the one before is final: a kill would also end another attempt at that, and rightly count.
+    """
     here = site(workers=1)
     worker = here.workers.start()
     here.ready(1)
@@ -122,6 +125,7 @@ def test_a_worker_killed_at_ten_points_of_an_answer(site: Callable[..., Site]) -
         worker.kill()
         worker.wait()
         worker = here.workers.start()
+        settled(here.store, [answer_id])
     answers = settled(here.store, here.accepted)
     assert {(answer.state, answer.answer) for answer in answers} == {(AnswerState.DONE, "abcdefg")}
     assert answers[9].attempt == 1
