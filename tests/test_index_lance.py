@@ -7,13 +7,17 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import lancedb
 import pytest
 
 from citewell.config import load_settings
 from citewell.errors import IndexUnavailable
 from citewell.index import lance, lance_rows
-from citewell.index.lance import LanceIndex
+from citewell.index.lance import KEEP_VERSIONS, LanceIndex
+from citewell.index.lance_search import Snapshots
+from citewell.index.lance_versions import connected
 from citewell.index.lock import writer_lock
 from citewell.records import Filters
 from tests.contracts.index_material import FINGERPRINT, ask, documents, write
@@ -232,3 +236,47 @@ def test_the_remedy_fits_the_cause(message: str, remedy: str) -> None:
     assert remedy in error.remedy
     assert "cannot write to the index in /data" in error.message
     assert ".rs:" not in error.message
+
+
+def test_a_search_stays_at_the_version_that_it_began_with(tmp_path: Path) -> None:
+    session = lancedb.Session()
+    writer, reader = connected(tmp_path, session), connected(tmp_path, session, follow=False)
+    table = writer.create_table("t", [{"n": 0}, {"n": 1}])
+    snapshots = Snapshots(lambda: reader.open_table("t"))
+
+    def numbers(handle: Any) -> list[int]:
+        return sorted(row["n"] for row in handle.search().with_row_id(True).to_list())
+
+    with snapshots.latest() as first:
+        places = [row["_rowid"] for row in first.search().with_row_id(True).to_list()]
+        table.delete("n < 2")
+        table.add([{"n": 2}])
+        table.optimize(cleanup_older_than=KEEP_VERSIONS)
+        with snapshots.latest() as second:
+            assert numbers(first) == [0, 1]
+            assert sorted(row["n"] for row in first.take_row_ids(places).to_list()) == [0, 1]
+            assert numbers(second) == [2]
+    table.add([{"n": 3}])
+    with snapshots.latest() as again:
+        assert again in (first, second)
+        assert numbers(again) == [2, 3]
+
+
+def test_a_handle_that_failed_is_not_used_again() -> None:
+    made: list[str] = []
+
+    class Handle:
+        def checkout_latest(self) -> None: ...
+
+    def opened() -> Handle:
+        made.append("one more")
+        return Handle()
+
+    snapshots = Snapshots(opened)
+    with pytest.raises(OSError), snapshots.latest():
+        raise OSError
+    with snapshots.latest():
+        pass
+    with snapshots.latest():
+        pass
+    assert len(made) == 2

@@ -58,6 +58,7 @@ class LanceIndex:
         self._found = ""
         self._passages: Any = None
         self._documents: Any = None
+        self._snapshots: lance_search.Snapshots | None = None
         self._writes = 0
         self._mutex = threading.Lock()
 
@@ -65,15 +66,20 @@ class LanceIndex:
 
     def load(self) -> None:
         """Create or open the folder. Raises `FingerprintMismatch`, `IndexUnavailable`."""
+        import lancedb
+
         if self._passages is not None:
             return
         with self._translated("open"):
             self._folder.mkdir(parents=True, exist_ok=True)
-            database = connected(self._folder)
+            session = lancedb.Session()
+            database = connected(self._folder, session)
             with writer_lock(self._folder / "writer.lock", LOCK_TIMEOUT_S):
                 self._found = self._find(database)
                 passages, documents = (database.open_table(name) for name in table_names(self._found))
                 _ensure_full_text(passages)
+            still = connected(self._folder, session, follow=False)
+        self._snapshots = lance_search.Snapshots(lambda: still.open_table(table_names(self._found)[0]))
         self._passages, self._documents = passages, documents
 
     @property
@@ -82,7 +88,7 @@ class LanceIndex:
         return self._found
 
     def close(self) -> None:
-        self._passages = self._documents = None
+        self._passages = self._documents = self._snapshots = None
 
     def remove(self) -> None:
         with self._writing("remove"):
@@ -153,8 +159,10 @@ class LanceIndex:
     # Reading
 
     def legs(self, query: LegsQuery) -> Legs:
-        with self._translated("search"):
-            return lance_search.legs(self._tables()[1], query, self._fingerprint.similarity, self._found)
+        self._tables()
+        assert self._snapshots is not None
+        with self._translated("search"), self._snapshots.latest() as passages:
+            return lance_search.legs(passages, query, self._fingerprint.similarity, self._found)
 
     def ledger(self, doc_ids: Sequence[str], *, with_document: bool = False) -> dict[str, LedgerEntry]:
         columns = rows.LEDGER_COLUMNS + (["document"] if with_document else [])

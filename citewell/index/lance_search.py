@@ -4,13 +4,14 @@ A query that selects text costs more in reading rows than in ranking them, and a
 whole of both columns' postings where a query of one stops early. So each column is asked for itself, for more than
 `depth` rows, and the scores of a row are added here (docs/LOG.md, "Search in LanceDB", has both figures).
 
-A row's number is the place where it is stored, which never holds another row: what was changed or compacted between the
-ranking and the reading is missing, not mistaken, and the search is made again.
+A row's number is the place where it is stored in one version of the table, so every step of a search reads the same
+version, whatever writers do meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from citewell.index import lance_rows as rows
@@ -23,36 +24,49 @@ from citewell.records import Leg, Similarity
 # below them counts there as nothing.
 OVERSAMPLE = 3
 LEAST_ROWS = 300
-# A writer may change rows under a search; one that finds some missing begins anew so often.
-_ATTEMPTS = 3
 
 Scores = dict[int, float]
 
 
+class Snapshots:
+    """Handles of one table that stay at the version they were last brought to; each is one search's at a time."""
+
+    def __init__(self, opened: Callable[[], Any]) -> None:
+        """`opened` gives a new handle of a connection that does not follow commits by itself."""
+        self._opened = opened
+        self._idle: list[Any] = []
+
+    @contextlib.contextmanager
+    def latest(self) -> Iterator[Any]:
+        """The table as the last commit left it, until the end of the block."""
+        try:
+            table = self._idle.pop()
+        except IndexError:
+            table = self._opened()
+        else:
+            table.checkout_latest()
+        yield table
+        self._idle.append(table)  # not after an error: whatever is wrong with it goes with it
+
+
 def legs(table: Any, query: LegsQuery, similarity: Similarity, version: str) -> Legs:
-    """Ranked lists of every leg that can run, best first, and their passages."""
+    """Ranked lists of every leg that can run, best first, and their passages. `table` stays at one version."""
     where = sql_filter(query.filters, query.groups)
     scored: dict[Leg, Scores] = {}
-    held: dict[int, dict[str, Any]] = {}
-    for _ in range(_ATTEMPTS):
-        for leg in runnable_legs(query):
-            scored[leg] = _bm25(table, query, where) if leg == "bm25" else _dense(table, query, where, similarity)
-        wanted = list(dict.fromkeys(number for scores in scored.values() for number in scores))
-        held = _read(table, wanted)
-        if len(held) == len(wanted):
-            break
+    for leg in runnable_legs(query):
+        scored[leg] = _bm25(table, query, where) if leg == "bm25" else _dense(table, query, where, similarity)
+    held = _read(table, list(dict.fromkeys(number for scores in scored.values() for number in scores)))
     ranked = {leg: _ranked(scored.get(leg, {}), held) for leg in query.legs}
     passages = {row["id"]: rows.to_passage(row) for row in held.values()}
     return Legs(ranked=ranked, passages=passages, index_version=version)
 
 
 def _ranked(scores: Scores, held: Mapping[int, Mapping[str, Any]]) -> list[tuple[str, float]]:
-    found = [(str(held[number]["id"]), score) for number, score in scores.items() if number in held]
+    found = [(str(held[number]["id"]), score) for number, score in scores.items()]
     return sorted(found, key=lambda item: (-item[1], item[0]))
 
 
 def _read(table: Any, numbers: list[int]) -> dict[int, dict[str, Any]]:
-    """Rows by number; those that are no longer where they were are left out."""
     if not numbers:
         return {}
     found = table.take_row_ids(numbers).with_row_id().select(rows.PASSAGE_COLUMNS).to_arrow().to_pylist()

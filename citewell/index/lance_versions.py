@@ -34,11 +34,15 @@ def folder_of(settings: Settings) -> Path:
     return settings.data_dir / f"{settings.index_name}.lancedb"
 
 
-def connected(folder: Path) -> Any:
-    """Every read looks for commits of other processes, so that a service sees what the command line loads."""
+def connected(folder: Path, session: Any = None, *, follow: bool = True) -> Any:
+    """Every read looks for commits of other processes, so that a service sees what the command line loads.
+
+    `session` holds caches that connections share. Without `follow`, a table moves on only when told to.
+    """
     import lancedb
 
-    return lancedb.connect(str(folder), read_consistency_interval=timedelta(0))
+    interval = timedelta(0) if follow else None
+    return lancedb.connect(str(folder), read_consistency_interval=interval, session=session)
 
 
 def table_names(version: str) -> tuple[str, str]:
