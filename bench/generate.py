@@ -1,6 +1,6 @@
 """Concurrent questions through API, Celery, Redis and one worker, against the same prompts in one offline batch.
 
-    python bench/generate.py --elasticsearch-url http://127.0.0.1:9200 --redis-url redis://127.0.0.1:6379/0
+    python -m bench.generate --elasticsearch-url http://127.0.0.1:9200 --redis-url redis://127.0.0.1:6379/0
 
 A model with weights from a seed writes a fixed number of tokens for each question. In turn, round after round: all
 questions at once through the service; the same prompts in one batch of `model.generate`, and in one of the engine
@@ -120,7 +120,7 @@ def process(settings: Settings, *words: str) -> Iterator[subprocess.Popen[str]]:
 def served(settings: Settings) -> Iterator[Client]:
     """The service and one worker as processes, and a client once both are ready."""
     with (
-        process(settings, __file__, "--work") as worker,
+        process(settings, "-m", "bench.generate", "--work") as worker,
         process(settings, "-c", "from citewell.cli import main; main()", "serve", "--port", "0") as service,
     ):
         assert service.stderr is not None and worker.stderr is not None
