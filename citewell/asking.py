@@ -70,13 +70,14 @@ class Asking:
 
         return self._create(make, terms.cache)
 
-    def replay(self, answer_id: str, *, recorded: bool = False) -> Answer:
+    def replay(self, answer_id: str, *, recorded: bool = False, groups: tuple[str, ...] | None = None) -> Answer:
         """Ask an answer's question again, with the index as it is now, or on the evidence of then; a new record.
 
-        `citewell.compare` says why the new answer differs. Raises `UnknownAnswer`, and `UnknownGenerator` when what
-        wrote it is not there any more.
+        `groups` None leaves the question's as they are. `citewell.compare` says why the new answer differs. Raises
+        `UnknownAnswer`, and `UnknownGenerator` when what wrote it is not there any more.
         """
         found = self.store.get(answer_id)
+        question = found.question if groups is None else found.question.model_copy(update={"groups": groups})
         self._must_know(found.generator)
         self.admission.admit(found.generator, found.priority)
 
@@ -84,11 +85,11 @@ class Asking:
             if recorded:  # read again: it has gone when one of its documents has
                 evidence = self.store.get(answer_id).evidence.model_copy(update={"timings_ms": {}})
             else:
-                evidence = self.retriever().gather(found.question)
+                evidence = self.retriever().gather(question)
             job = Job(
                 answer_id=uuid.uuid4().hex,
                 evidence=evidence,
-                question=found.question,
+                question=question,
                 generator=found.generator,
                 max_attempts=self.settings.max_attempts,
                 created_at=time.time(),

@@ -23,6 +23,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from citewell.catalogue import GeneratorTable, Tables, catalogue
 from citewell.device import Precision
 from citewell.errors import ConfigError
+from citewell.keys import KeyTable
 from citewell.records import CacheMode, FusionMethod, VectorIndex
 from citewell.schedule import MAX_DELETE, MaxDelete, SourceTable
 
@@ -189,6 +190,9 @@ class Settings(BaseSettings):
         default_factory=dict, description="Sources by name, for `citewell ingest --all` and `--named`."
     )
     api_key: SecretStr = Field(SecretStr(""), description="Key of the HTTP API; must be set off loopback addresses.")
+    keys: dict[str, KeyTable] = Field(
+        default_factory=dict, description="Keys of the HTTP API by name: hash, scopes and groups of each."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 
     @field_validator("languages", "embedder_languages", "callback_hosts", mode="before")
@@ -229,6 +233,13 @@ class Settings(BaseSettings):
             raise ValueError("must be set where `callback_hosts` are, so that receivers can tell who posts")
         return value
 
+    @field_validator("keys")
+    @classmethod
+    def _keys_apart(cls, value: dict[str, KeyTable]) -> dict[str, KeyTable]:
+        if len({table.hash for table in value.values()}) < len(value):
+            raise ValueError("two keys have one hash: make one of them anew with `citewell keys new`")
+        return value
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -240,6 +251,10 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments before the environment; `load_settings` passes the file as `_FileSource`."""
         return init_settings, env_settings, _FileSource(settings_cls)
+
+    def keys_wanted(self) -> bool:
+        """Whether callers of the HTTP API need a key."""
+        return bool(self.keys or self.api_key.get_secret_value())
 
     def on_loopback(self) -> bool:
         """Whether `host` is reachable from this machine alone."""

@@ -230,13 +230,13 @@ class Engine:
         """One question to several generators, with the same evidence; a record each, in their order."""
         return self.asking.submit_each(question, generators, terms)
 
-    def replay(self, answer_id: str, *, recorded: bool = False) -> Answer:
+    def replay(self, answer_id: str, *, recorded: bool = False, groups: tuple[str, ...] | None = None) -> Answer:
         """Ask an answer's question again, with the index as it is now, or on the evidence of then; a new record.
 
-        `citewell.compare` says why the new answer differs. Raises `UnknownAnswer`, and `UnknownGenerator` when what
-        wrote it is not there any more.
+        `groups` None leaves the question's as they are. `citewell.compare` says why the new answer differs. Raises
+        `UnknownAnswer`, and `UnknownGenerator` when what wrote it is not there any more.
         """
-        return self.asking.replay(answer_id, recorded=recorded)
+        return self.asking.replay(answer_id, recorded=recorded, groups=groups)
 
     def ask(self, question: Question, generator: str = "", wait_s: float = 60.0, terms: Terms = _TERMS) -> Answer:
         """`submit`, then wait for the final record, or for the record as it is after `wait_s` seconds."""

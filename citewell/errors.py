@@ -11,7 +11,8 @@
     │   ├── UnsupportedMedia            415 unsupported_media
     │   └── TooLarge                    413 too_large
     ├── AuthError
-    │   └── Unauthorized                401 unauthorized
+    │   ├── Unauthorized                401 unauthorized      no key, or none that is known
+    │   └── Forbidden                   403 forbidden         the key has not the scope for this
     ├── NotFound                        404 not_found
     │   ├── UnknownAnswer               404 unknown_answer
     │   ├── UnknownDocument             404 unknown_document
@@ -118,7 +119,12 @@ class AuthError(CitewellError):
 class Unauthorized(AuthError):
     code = "unauthorized"
     status = 401
-    default_remedy = "Send the header `Authorization: Bearer KEY` with the key that the service was started with."
+    default_remedy = "Send the header `Authorization: Bearer KEY` with a key that the service knows."
+
+
+class Forbidden(AuthError):
+    code = "forbidden"
+    default_remedy = "Use a key that has this scope; the setting `keys` gives scopes to keys."
 
 
 class NotFound(CitewellError):

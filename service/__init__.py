@@ -2,7 +2,7 @@
 
 app.py        create_app: the routes and hooks in one place
 state.py      what a request finds: engine, settings, the places for held requests
-auth.py       the API key, and which host names are answered without one
+auth.py       API keys: who may call what, and which host names are answered without one
 errors.py     every failure in the one error shape
 schemas.py    request bodies
 requests.py   request ids and the access log

@@ -15,13 +15,13 @@ from typing import Any
 
 from flask import Blueprint, Response, g, jsonify, request, url_for
 
-from citewell.engine import Engine
 from citewell.errors import BadInput, ServiceUnavailable
 from citewell.records import Answer, Event
-from citewell.service.auth import caller
+from citewell.service.auth import caller, view
 from citewell.service.errors import late_error
 from citewell.service.schemas import AnswerBody, ReplayBody, read_body
-from citewell.service.state import engine, service
+from citewell.service.state import service
+from citewell.view import View
 from citewell.waiting import SOONEST_S, ask_again_in
 
 blueprint = Blueprint("answers", __name__, url_prefix="/v1/answers")
@@ -47,15 +47,15 @@ def submit() -> Response:
     if body.generators is not None:
         if body.generator:
             raise BadInput("`generator` and `generators` exclude each other", remedy="Send one of the two.")
-        each = engine().submit_each(question, body.generators, terms)
+        each = view().submit_each(question, body.generators, terms)
         return _on_its_way({"answers": [{**_accepted(answer), "generator": answer.generator} for answer in each]})
-    return _one_on_its_way(engine().submit(question, body.generator, terms))
+    return _one_on_its_way(view().submit(question, body.generator, terms))
 
 
 @blueprint.post("/<answer_id>/replay")
 def replay(answer_id: str) -> Response:
     """The same question once more, as a new answer: on the index as it is now, or on the evidence of then."""
-    return _one_on_its_way(engine().replay(answer_id, recorded=read_body(ReplayBody).recorded))
+    return _one_on_its_way(view().replay(answer_id, recorded=read_body(ReplayBody).recorded))
 
 
 def _one_on_its_way(answer: Answer) -> Response:
@@ -96,7 +96,7 @@ def read(answer_id: str) -> Response:
     found = service()
     held = wait_s > 0 and found.places.acquire(blocking=False)
     try:
-        answer = _final_within(found.engine, answer_id, wait_s if held else 0.0, found.over())
+        answer = _final_within(view(), answer_id, wait_s if held else 0.0, found.over())
     finally:
         if held:
             found.places.release()
@@ -113,7 +113,7 @@ def _wait_seconds(text: str) -> float:
     return min(seconds, MAX_WAIT_S)
 
 
-def _final_within(asked: Engine, answer_id: str, wait_s: float, over: Callable[[], bool]) -> Answer:
+def _final_within(asked: View, answer_id: str, wait_s: float, over: Callable[[], bool]) -> Answer:
     deadline = time.monotonic() + wait_s
     while True:
         left = deadline - time.monotonic()
@@ -132,7 +132,7 @@ def _record(answer: Answer) -> Response:
 @blueprint.delete("/<answer_id>")
 def cancel(answer_id: str) -> Response:
     """The record as it is now; one that was final already stays as it was."""
-    return _record(engine().cancel(answer_id))
+    return _record(view().cancel(answer_id))
 
 
 @blueprint.get("/<answer_id>/events")
@@ -141,16 +141,16 @@ def events(answer_id: str) -> Response:
 
     204 when nothing can come any more, which tells a browser to stop reconnecting.
     """
-    found = service()
+    found, asked = service(), view()
     after = request.headers.get("Last-Event-ID", "")
-    first = found.engine.events(answer_id, after)
-    if not first and found.engine.answer(answer_id).state.final:
-        first = found.engine.events(answer_id, after)
+    first = asked.events(answer_id, after)
+    if not first and asked.answer(answer_id).state.final:
+        first = asked.events(answer_id, after)
         if not first:
             return Response(status=204)
     if not found.places.acquire(blocking=False):
         raise ServiceUnavailable("too many streams are open", remedy="Poll the answer, or try again in a moment.")
-    stream = _stream(found.engine, answer_id, after, first, found.over(), g.request_id)
+    stream = _stream(asked, answer_id, after, first, found.over(), g.request_id)
     response = Response(stream, mimetype="text/event-stream")
     response.call_on_close(found.places.release)  # also when the client left before the first event
     response.headers["X-Accel-Buffering"] = "no"
@@ -158,7 +158,7 @@ def events(answer_id: str) -> Response:
 
 
 def _stream(
-    asked: Engine, answer_id: str, after: str, pending: list[Event], over: Callable[[], bool], request_id: str
+    asked: View, answer_id: str, after: str, pending: list[Event], over: Callable[[], bool], request_id: str
 ) -> Iterator[str]:
     yield f"retry: {_RECONNECT_MS}\n\n"
     told_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""Who may call: one API key by setting, or, without one, this machine alone.
+"""Who may call, for what: keys by setting, or, without any, this machine alone.
 
 Without a key the service listens on loopback only (server.py sees to that) and answers only requests for a loopback
 host name: a web page whose own name resolves to 127.0.0.1 would otherwise be let in by the browser.
@@ -7,16 +7,27 @@ host name: a web page whose own name resolves to 127.0.0.1 would otherwise be le
 from __future__ import annotations
 
 import hashlib
-import hmac
 import ipaddress
 
-from flask import Flask, request
+from flask import Flask, g, request
 
-from citewell.errors import BadInput, Unauthorized
-from citewell.service.state import service
+from citewell.errors import BadInput, Forbidden, Unauthorized
+from citewell.keys import OPERATOR, Caller, Scope, caller_of
+from citewell.service.state import engine, service
+from citewell.view import View
 
 # Probes ask these without a key; /readyz then leaves out reasons.
 _OPEN = ("/healthz", "/readyz")
+# What a key must be for, by endpoint or else by blueprint. What stands in neither wants `admin`.
+SCOPES: dict[str, Scope] = {
+    "answers": "query",
+    "search": "query",
+    "documents.load": "ingest",
+    "documents.read": "query",
+    "documents.delete": "ingest",
+    "health.generators": "query",
+    "health.info": "admin",
+}
 
 
 def register(app: Flask) -> None:
@@ -24,36 +35,60 @@ def register(app: Flask) -> None:
     app.before_request(_check)
 
 
+def scope_of(endpoint: str) -> Scope:
+    """What a key must be for to call an endpoint."""
+    return SCOPES.get(endpoint) or SCOPES.get(endpoint.partition(".")[0], "admin")
+
+
 def authorized() -> bool:
-    """Whether the request may see everything; always so when no key is set."""
-    wanted = service().settings.api_key.get_secret_value()
-    if not wanted:
-        return True
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    # Header values arrive as Latin-1; the time of the comparison must not tell how much of a guess is right.
-    same = hmac.compare_digest(given.strip().encode("latin-1", "replace"), wanted.encode())
-    return same and scheme.lower() == "bearer"
+    """Whether the request may see how the service is; always so when no key is set."""
+    known = _known()
+    return known is not None and "admin" in known.scopes
 
 
 def caller() -> str:
     """What tells the holders of different keys apart, and does not tell the key; "" when no key is set."""
-    if not service().settings.api_key.get_secret_value():
+    if not service().settings.keys_wanted():
         return ""
-    given = request.headers.get("Authorization", "").partition(" ")[2].strip()
-    return hashlib.sha256(f"citewell.caller\0{given}".encode()).hexdigest()
+    return hashlib.sha256(f"citewell.caller\0{_given()}".encode()).hexdigest()
+
+
+def view() -> View:
+    """The product as this request's caller sees it."""
+    found: Caller = g.caller
+    return View(engine(), found.groups)
 
 
 def _check() -> None:
-    if not service().settings.api_key.get_secret_value() and not _asks_loopback():
+    if not service().settings.keys_wanted() and not _asks_loopback():
         raise BadInput(
             "without an API key this service answers for localhost alone",
-            remedy="Ask for localhost or 127.0.0.1, or set `api_key`, which opens the service to other names.",
+            remedy="Ask for localhost or 127.0.0.1, or set `keys` or `api_key`: they open the service to other names.",
         )
-    if request.path in _OPEN or authorized():
+    if request.path in _OPEN:
         return
-    if "Authorization" in request.headers:
-        raise Unauthorized("the API key is wrong")
-    raise Unauthorized("the request carries no API key")
+    known = _known()
+    if known is None:
+        if "Authorization" in request.headers:
+            raise Unauthorized("the API key is wrong")
+        raise Unauthorized("the request carries no API key")
+    g.caller = known
+    if request.endpoint is not None and (wanted := scope_of(request.endpoint)) not in known.scopes:
+        raise Forbidden(f"the API key `{known.name}` has not the scope `{wanted}`, which this wants")
+
+
+def _known() -> Caller | None:
+    settings = service().settings
+    if not settings.keys_wanted():
+        return OPERATOR
+    if request.headers.get("Authorization", "").partition(" ")[0].lower() != "bearer":
+        return None
+    # Header values arrive as Latin-1.
+    return caller_of(_given().encode("latin-1", "replace"), settings.api_key.get_secret_value(), settings.keys)
+
+
+def _given() -> str:
+    return request.headers.get("Authorization", "").partition(" ")[2].strip()
 
 
 def _asks_loopback() -> bool:

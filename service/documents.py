@@ -19,6 +19,7 @@ from werkzeug.routing import BaseConverter
 from citewell.errors import BadInput, CitewellError, TooLarge, UnknownDocument, UnsupportedMedia
 from citewell.ingest.sources import Item, Limits, bounded_lines, checked, failed, from_mapping, json_value
 from citewell.records import Outcome
+from citewell.service.auth import view
 from citewell.service.errors import late_error
 from citewell.service.state import engine, service
 
@@ -118,7 +119,7 @@ def _as_lines(outcomes: Iterable[Outcome], request_id: str) -> Iterator[str]:
 @blueprint.get("/<document:doc_id>")
 def read(doc_id: str) -> dict[str, Any]:
     """The document as it was loaded, with what the ledger knows of it."""
-    return engine().document(doc_id).to_dict()
+    return view().document(doc_id).to_dict()
 
 
 @blueprint.delete("/<document:doc_id>")

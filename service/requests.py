@@ -39,6 +39,8 @@ def _end(response: Response) -> Response:
         "status": response.status_code,
         "request_id": g.request_id,
     }
+    if named := getattr(g.get("caller"), "name", ""):
+        line["key"] = named
     started = g.started
     # A stream ends long after this hook; its line tells how long it was open.
     response.call_on_close(lambda: log.info("request", **line, ms=round((time.perf_counter() - started) * 1e3, 1)))

@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Blueprint
 
+from citewell.service.auth import view
 from citewell.service.schemas import SearchBody, read_body
 from citewell.service.state import service
 
@@ -14,5 +15,4 @@ blueprint = Blueprint("search", __name__, url_prefix="/v1")
 
 @blueprint.post("/search")
 def search() -> dict[str, Any]:
-    found = service()
-    return found.engine.search(read_body(SearchBody).to_question(found.settings)).to_dict()
+    return view().search(read_body(SearchBody).to_question(service().settings)).to_dict()

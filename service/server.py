@@ -39,13 +39,13 @@ def serve(settings: Settings, engine: Engine | None = None) -> None:
 
     The engine is the configured one unless another is given; it is loaded and closed here.
 
-    Raises `ConfigError` for an address off loopback without a key, and for one that cannot be listened on; whatever
+    Raises `ConfigError` for an address off loopback without keys, and for one that cannot be listened on; whatever
     `Engine.load` raises stops the start as well.
     """
-    if not settings.on_loopback() and not settings.api_key.get_secret_value():
+    if not settings.on_loopback() and not settings.keys_wanted():
         raise ConfigError(
             f"setting `host` is {settings.host}, which other machines reach, and no API key is set",
-            remedy="Set `api_key` (CITEWELL_API_KEY), or listen on 127.0.0.1.",
+            remedy="Make a key with `citewell keys new`, or set `api_key` (CITEWELL_API_KEY), or listen on 127.0.0.1.",
         )
     listener = _listen(settings.host, settings.port)
     try:

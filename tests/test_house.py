@@ -21,7 +21,7 @@ FILES = sorted(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.p
 LAYERS = (
     ("citewell", "citewell.records", "citewell.errors"),
     ("citewell.config", "citewell.settings_file", "citewell.device", "citewell.memory", "citewell.leasing",
-     "citewell.schedule", "citewell.catalogue"),
+     "citewell.schedule", "citewell.catalogue", "citewell.keys"),
     ("citewell.ports",),
     ("citewell.language", "citewell.text", "citewell.outline", "citewell.parse", "citewell.split", "citewell.fuse",
      "citewell.paged", "citewell.prompt",
@@ -34,7 +34,7 @@ LAYERS = (
     ("citewell.retrieve", "citewell.asking", "citewell.run", "citewell.ingest", "citewell.migrate", "citewell.library",
      "citewell.checkup", "citewell.quoting", "citewell.cache", "citewell.admission", "citewell.callbacks"),
     ("citewell.parts",),
-    ("citewell.engine", "citewell.client"),
+    ("citewell.engine", "citewell.client", "citewell.view"),
     ("citewell.service", "citewell.workers", "citewell.evaluate", "citewell.train"),
     ("citewell.cli",),
 )  # fmt: skip
@@ -45,6 +45,7 @@ PURE = ("citewell.language", "citewell.text", "citewell.outline", "citewell.pars
      "citewell.index.queries", "citewell.index.filters",
         "citewell.index.ranges", "citewell.index.words", "citewell.index.roles",
         "citewell.answers.moves", "citewell.priorities", "citewell.waiting", "citewell.schedule", "citewell.catalogue",
+        "citewell.keys",
         "citewell.evaluate.tune", "citewell.evaluate.measures")  # fmt: skip
 DOES_IO = {"os", "socket", "subprocess", "sqlite3", "httpx", "redis", "elasticsearch", "lancedb", "celery", "flask"}
 

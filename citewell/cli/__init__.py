@@ -26,6 +26,7 @@ from citewell.cli.eval import tune as _tune
 from citewell.cli.index import group as _index
 from citewell.cli.info import info as _info
 from citewell.cli.ingest import ingest as _ingest
+from citewell.cli.keys import group as _keys
 from citewell.cli.output import show_error
 from citewell.cli.search import search as _search
 from citewell.cli.serve import serve as _serve
@@ -121,6 +122,7 @@ for _command in (_ingest, _search, _ask, _serve, _worker, _info, _doctor, _confi
 app.add_typer(_answers)
 app.add_typer(_eval)
 app.add_typer(_index)
+app.add_typer(_keys)
 app.add_typer(_train)
 
 

@@ -21,7 +21,7 @@ def serve(
 ) -> None:
     """Serve the HTTP API and the web page until stopped.
 
-    On a loopback address the API is open; on any other it wants the setting api_key. The log goes to stderr.
+    On a loopback address the API is open; on any other it wants keys (`citewell keys new`). The log goes to stderr.
 
     Examples:
 
