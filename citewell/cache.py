@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import structlog
 
+from citewell import metrics
 from citewell.cite import cite
 from citewell.config import Settings
 from citewell.errors import LeaseLost, StoreUnavailable, UnknownAnswer
@@ -55,6 +56,7 @@ class Cache:
             if draft is None and vector:
                 outcome, draft = "near", self._near(job, card, keys, vector)
             self._store.cache().count(outcome if draft else "miss")
+            metrics.cached(outcome if draft else "miss")
             if draft is None:
                 self._store.cache().keep(*keys, Kept(job.answer_id, job.question.text, vector))
                 return None

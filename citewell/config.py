@@ -193,6 +193,8 @@ class Settings(BaseSettings):
     keys: dict[str, KeyTable] = Field(
         default_factory=dict, description="Keys of the HTTP API by name: hash, scopes and groups of each."
     )
+    metrics: bool = Field(True, description="Whether the service answers `GET /metrics`.")
+    metrics_port: int = Field(0, ge=0, le=65_535, description="Port on which a worker shows its metrics; 0 is none.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 
     @field_validator("languages", "embedder_languages", "callback_hosts", mode="before")

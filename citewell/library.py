@@ -23,6 +23,7 @@ from citewell.index.roles import LIVE, named, with_role
 from citewell.ingest.items import in_batches
 from citewell.ingest.pipeline import Pipeline
 from citewell.ingest.sources import Item, failed
+from citewell.metrics import loaded
 from citewell.migrate import Progress, behind, differing, follow
 from citewell.ports import Embedder, EmbedderCard, Index, IndexVersion, VersionStore, WriteResult
 from citewell.quoting import Quoting
@@ -136,7 +137,7 @@ class Library:
 
     def put(self, items: Iterable[Item], source: str) -> Iterator[Outcome]:
         """One outcome a document; what is unchanged costs a look at the ledger of each version."""
-        return self._open().pipeline.run(items, source, followers=self._pipelines)
+        return loaded(self._open().pipeline.run(items, source, followers=self._pipelines))
 
     def put_part(self, items: Iterable[Item], source: str, before_write: Callable[[], None]) -> Iterator[Outcome]:
         """`put` for a part of somebody's load, who flushes the whole.
@@ -148,7 +149,7 @@ class Library:
             before_write()
             return self._pipelines()
 
-        return self._open().pipeline.run(items, source, followers=followers, flush=False)
+        return loaded(self._open().pipeline.run(items, source, followers=followers, flush=False))
 
     def followed(self) -> bool:
         """Whether other live versions are written to, too."""
@@ -187,7 +188,7 @@ class Library:
                 if self._quoting is not None:
                     receipt["answers_removed"] = answers.get(result.doc_id, 0)
                 outcomes.append(_deleted(result, receipt))
-        return outcomes
+        return list(loaded(outcomes))
 
     def remove(self) -> None:
         """Delete the version that is open, with every document in it."""

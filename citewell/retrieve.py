@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from citewell import language
+from citewell import language, metrics
 from citewell.embed import passage_input
 from citewell.errors import InvalidQuestion
 from citewell.evidence import Bounds, build
@@ -136,6 +136,8 @@ class Retriever:
             hits, record = self._reranking.apply(question.text, hits)
             timings["rerank"] = (time.perf_counter() - reranking) * 1e3
         timings["retrieve"] = (time.perf_counter() - started) * 1e3
+        metrics.searched(timings)
+        metrics.searched(legs.took_ms)
         return Evidence(
             hits=tuple(hits),
             rerank=record,

@@ -16,6 +16,7 @@ from typing import Literal, TypeVar
 
 import structlog
 
+from citewell import metrics
 from citewell.errors import CitewellError, GenerationFailed, LeaseLost, StoreUnavailable, UnknownGenerator
 from citewell.leasing import Renewal, patiently
 from citewell.ports import Generator, GeneratorCard, Leases
@@ -129,6 +130,7 @@ class Runner:
             except StoreUnavailable as error:
                 logged.error("answer_not_stored", reason=error.message)
                 return RunResult("lost")
+        metrics.written(answer.generator, answer.timings_ms)
         logged.info("answer_finished", state=answer.state.value, timings_ms=answer.timings_ms)
         return RunResult("done", answer)
 
@@ -159,10 +161,13 @@ class Runner:
             known = ", ".join(sorted(self._generators)) or "none"
             raise UnknownGenerator(f"this worker has no generator {job.generator!r}; it has {known}")
         stream = _Stream(self._leases, lease)
-        parts, complete = [], False
+        parts, complete = list[str](), False
+        started = time.perf_counter()
         pieces = generator.generate([job], lambda _answer_id: stopped())
         try:
             for piece in pieces:
+                if piece.text and not parts:
+                    metrics.first_token(job.generator, time.perf_counter() - started)
                 parts.append(piece.text)
                 stream.add(piece.text)
                 complete = complete or piece.last

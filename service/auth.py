@@ -27,6 +27,7 @@ SCOPES: dict[str, Scope] = {
     "documents.delete": "ingest",
     "health.generators": "query",
     "health.info": "admin",
+    "metrics": "admin",
 }
 
 

@@ -9,6 +9,8 @@ import uuid
 import structlog
 from flask import Flask, Response, g, request
 
+from citewell import metrics
+
 log = structlog.get_logger("citewell.access")
 
 HEADER = "X-Request-ID"
@@ -42,6 +44,13 @@ def _end(response: Response) -> Response:
     if named := getattr(g.get("caller"), "name", ""):
         line["key"] = named
     started = g.started
+    route = request.url_rule.rule if request.url_rule is not None else ""
+
+    def closed() -> None:
+        took_s = time.perf_counter() - started
+        metrics.requested(route, response.status_code, took_s)
+        log.info("request", **line, ms=round(took_s * 1e3, 1))
+
     # A stream ends long after this hook; its line tells how long it was open.
-    response.call_on_close(lambda: log.info("request", **line, ms=round((time.perf_counter() - started) * 1e3, 1)))
+    response.call_on_close(closed)
     return response

@@ -21,7 +21,7 @@ FILES = sorted(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.p
 LAYERS = (
     ("citewell", "citewell.records", "citewell.errors"),
     ("citewell.config", "citewell.settings_file", "citewell.device", "citewell.memory", "citewell.leasing",
-     "citewell.schedule", "citewell.catalogue", "citewell.keys"),
+     "citewell.schedule", "citewell.catalogue", "citewell.keys", "citewell.metrics"),
     ("citewell.ports",),
     ("citewell.language", "citewell.text", "citewell.outline", "citewell.parse", "citewell.split", "citewell.fuse",
      "citewell.paged", "citewell.prompt",

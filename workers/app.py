@@ -25,6 +25,7 @@ from citewell.ports import JobQueue
 from citewell.priorities import queue_names
 from citewell.records import JobMessage
 from citewell.run import Runner
+from citewell.workers.metrics import Scraped
 from citewell.workers.process import DRAIN_S, Duty, WorkerProcess
 from citewell.workers.sweeper import Periodic, Pulse, sweep
 from citewell.workers.tasks import register
@@ -66,6 +67,8 @@ def make_app(settings: Settings) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # A Redis that is full refuses what Celery notes of a message: the consumer tries again for as long as it takes.
+        broker_channel_error_retry=True,
     )
     return app
 
@@ -99,7 +102,7 @@ def _process(settings: Settings, crew: Crew, drain_s: float) -> WorkerProcess:
             Periodic("callbacks", crew.post, _POST_S),
         ),
     )
-    return WorkerProcess(app, duty, Pulse(settings, name, report, crew.runner.running), drain_s)
+    return WorkerProcess(app, duty, Pulse(settings, name, report, crew.runner.running), Scraped(settings), drain_s)
 
 
 def _build_crew(settings: Settings, generators: Sequence[str]) -> Crew:

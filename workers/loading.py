@@ -18,6 +18,7 @@ from citewell.ingest.distributed_queue import BATCH_TASK, ROLE, ingest_queues
 from citewell.ingest.distributed_work import BatchWorker
 from citewell.records import BatchMessage
 from citewell.workers.app import make_app
+from citewell.workers.metrics import Scraped
 from citewell.workers.process import DRAIN_S, Duty, WorkerProcess
 from citewell.workers.sources import SourceRunner, register_sources
 from citewell.workers.sweeper import Pulse
@@ -68,7 +69,8 @@ def _process(settings: Settings, crew: LoadingCrew, drain_s: float) -> WorkerPro
         close=crew.close,
         hostname=f"ingest-{os.getpid()}@{socket.gethostname()}",
     )
-    return WorkerProcess(app, duty, Pulse(settings, f"{socket.gethostname()}:{os.getpid()}", report), drain_s)
+    pulse = Pulse(settings, f"{socket.gethostname()}:{os.getpid()}", report)
+    return WorkerProcess(app, duty, pulse, Scraped(settings), drain_s)
 
 
 def _build_crew(settings: Settings) -> LoadingCrew:

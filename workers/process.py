@@ -13,6 +13,7 @@ from celery import Celery, signals
 from celery.worker import state as worker_state
 
 from citewell.errors import CitewellError
+from citewell.workers.metrics import Scraped
 from citewell.workers.sweeper import Periodic, Pulse
 
 log = structlog.get_logger("citewell.workers")
@@ -39,8 +40,9 @@ class Duty:
 class WorkerProcess:
     """Runs a duty from start to end. Must run in the main thread, which gets Celery's signal handlers."""
 
-    def __init__(self, app: Celery, duty: Duty, pulse: Pulse, drain_s: float) -> None:
+    def __init__(self, app: Celery, duty: Duty, pulse: Pulse, scraped: Scraped, drain_s: float) -> None:
         self._app = app
+        self._scraped = scraped
         self._duty = duty
         self._pulse = pulse
         self._drain_s = drain_s
@@ -63,6 +65,7 @@ class WorkerProcess:
                 without_heartbeat=True,
             )
             try:
+                self._scraped.start()
                 self._pulse.start()
                 worker.start()
             finally:
@@ -108,6 +111,7 @@ class WorkerProcess:
         self._duty.stop()
         self._duty.close()
         self._pulse.stop()
+        self._scraped.stop()
         self._app.close()
 
     def _keep_logging(self, **_: Any) -> None:

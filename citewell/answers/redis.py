@@ -7,7 +7,6 @@ Keys of one answer, in one slot of a cluster, so that each move is one atomic sc
     PREFIX:events:{ID}   stream of events
 
 Beside them are hints when to look at which answer (redis_hints.py), and the lines before generators (redis_lines.py).
-
 Every key has a time to live of `answer_ttl` seconds from its last write.
 """
 
@@ -28,6 +27,7 @@ import structlog
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
+from citewell import metrics
 from citewell.answers import moves
 from citewell.answers import redis_scripts as scripts
 from citewell.answers.moves import Entry, Move
@@ -147,7 +147,7 @@ class RedisAnswers:
             arguments = [self._ttl, job.to_json(), move.kind or "", _json(move.data), *_flat(fields)]
             known = self._create(keys=self._keys(job.answer_id), args=arguments)
             if not known:
-                self._follow(move.entry)
+                self._follow(move)
         return moves.known(Answer.from_json(known), job.request) if known else move.entry.answer
 
     def get(self, answer_id: str) -> Answer:
@@ -315,20 +315,21 @@ class RedisAnswers:
         return entry, Job.from_json(job), int(fields["rev"])
 
     def _write(self, answer_id: str, move: Move, rev: int, *, took_s: float = 0.0) -> bool:
-        """Write a move if the entry is still at `rev`; `took_s` is how long a finished answer took, 0 where it tells
-        nothing."""
+        """Write a move if the entry is still at `rev`; `took_s` is how long it took, 0 where that tells nothing."""
         fields = _flat(_fields(move.entry, rev=rev + 1))
         if moves.owed(move.entry.answer):
             self._hints.watch("callback", answer_id, moves.next_post(move.entry) or self._clock())
         arguments = [self._ttl, rev, move.kind or "", _json(move.data), *fields]
         if not self._move(keys=self._keys(answer_id), args=arguments):
             return False
-        self._follow(move.entry, took_s)
+        self._follow(move, took_s)
         return True
 
-    def _follow(self, entry: Entry, took_s: float = 0.0) -> None:
+    def _follow(self, move: Move, took_s: float = 0.0) -> None:
         """Let hints and lines follow a move. The move stands also when they cannot: `due` corrects them later."""
-        pipe = self._redis.pipeline(transaction=False)
+        entry, pipe = move.entry, self._redis.pipeline(transaction=False)
+        if move.kind is not None:
+            metrics.moved(entry.answer.generator, entry.answer.state.value)
         self._hints.moved(pipe, entry)
         self._quotes.keep(pipe, entry.answer.id, entry.answer.evidence, self._clock())
         self._lines.moved(pipe, entry)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from citewell import metrics
 from citewell.answers import moves, sqlite_lines
 from citewell.answers.moves import Entry, Move
 from citewell.answers.sqlite_cache import SqliteCache
@@ -253,6 +254,7 @@ class SqliteAnswers:
         )
         if move.kind is not None:
             self._append(connection, entry.answer.id, move.kind, move.data)
+            metrics.moved(entry.answer.generator, entry.answer.state.value)
 
     def _append(
         self, connection: sqlite3.Connection, answer_id: str, kind: moves.EventKind, data: dict[str, Any]

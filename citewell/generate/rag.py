@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from citewell import metrics
 from citewell.catalogue import RagTable
 from citewell.cite import abstention
 from citewell.config import Settings, stay_offline
@@ -131,6 +132,7 @@ class RagGenerator:
             raise GenerationFailed(
                 f"the model `{self._table.model}` failed: {type(error).__name__}: {error}"
             ) from error
+        metrics.tokens(self._called, len(ids))
         return None if stopped else str(self._tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
     def _ids(self, job: Job, stop: Callable[..., Any]) -> Any:

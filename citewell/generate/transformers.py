@@ -12,6 +12,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from citewell import metrics
 from citewell.catalogue import TransformersTable
 from citewell.config import Settings
 from citewell.embed.sentence import weights_hash
@@ -128,6 +129,7 @@ class TransformersGenerator:
                     raise self._failed(what) from what
                 left -= 1
                 if writing.complete:
+                    metrics.tokens(self._called, len(writing.tokens))
                     yield Piece(answer_id=writing.answer_id, text=texts[id(writing)].rest(), last=True)
         finally:
             for writing in writings:

@@ -138,6 +138,7 @@ class ElasticIndex:
         found: dict[str, Passage] = {}
         version, answers = self._search(query)
         shown = visible([answer["hits"]["hits"] for answer in answers])
+        took = {leg: float(answer["took"]) for leg, answer in zip(runnable_legs(query), answers, strict=True)}
         for leg, hits in zip(runnable_legs(query), shown, strict=True):
             scores = [(hit["_source"]["id"], float(hit["_score"])) for hit in hits]
             if leg == "dense":
@@ -145,7 +146,7 @@ class ElasticIndex:
             ranked[leg] = sorted(scores, key=lambda item: (-item[1], item[0]))[: query.depth]
             taken = {key for key, _ in ranked[leg]} - found.keys()
             found |= {hit["_source"]["id"]: _passage(hit["_source"]) for hit in hits if hit["_source"]["id"] in taken}
-        return Legs(ranked=ranked, passages=found, index_version=version)
+        return Legs(ranked=ranked, passages=found, index_version=version, took_ms=took)
 
     def ledger(self, doc_ids: Sequence[str], *, with_document: bool = False) -> dict[str, LedgerEntry]:
         """Entries by id, as they are now: a get by id needs no refresh."""

@@ -11,6 +11,7 @@ version, whatever writers do meanwhile.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -53,12 +54,15 @@ def legs(table: Any, query: LegsQuery, similarity: Similarity, version: str) -> 
     """Ranked lists of every leg that can run, best first, and their passages. `table` stays at one version."""
     where = sql_filter(query.filters, query.groups)
     scored: dict[Leg, Scores] = {}
+    took: dict[Leg, float] = {}
     for leg in runnable_legs(query):
+        started = time.perf_counter()
         scored[leg] = _bm25(table, query, where) if leg == "bm25" else _dense(table, query, where, similarity)
+        took[leg] = (time.perf_counter() - started) * 1e3
     held = _read(table, list(dict.fromkeys(number for scores in scored.values() for number in scores)))
     ranked = {leg: _ranked(scored.get(leg, {}), held) for leg in query.legs}
     passages = {row["id"]: rows.to_passage(row) for row in held.values()}
-    return Legs(ranked=ranked, passages=passages, index_version=version)
+    return Legs(ranked=ranked, passages=passages, index_version=version, took_ms=took)
 
 
 def _ranked(scores: Scores, held: Mapping[int, Mapping[str, Any]]) -> list[tuple[str, float]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from citewell.ports.backend import Backend, Removable, Vectors
@@ -38,11 +38,15 @@ class LegsQuery:
 
 @dataclass(frozen=True)
 class Legs:
-    """Ranked lists of (passage id, score), best first, and the passages themselves."""
+    """Ranked lists of (passage id, score), best first, and the passages themselves.
+
+    `took_ms` is what each leg took, as the index times it.
+    """
 
     ranked: dict[Leg, list[tuple[str, float]]]
     passages: dict[str, Passage]
     index_version: str = ""
+    took_ms: dict[Leg, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -31,11 +31,13 @@ from citewell.errors import Unavailable
 from citewell.jobs import CeleryQueue
 from citewell.ports import Answers
 from citewell.records import Answer, AnswerState, Event, Evidence, Job, JobMessage, Question
+from tests.cli.terminal import Terminal
 from tests.receiver import receiving
 from tests.servers.processes import free_port, wait_until
 from tests.stacks import ROOT, Workers
 
 LEASE_S = 1.5
+_ADDRESSES = ("redis_url", "elasticsearch_url", "index_name", "lease_seconds")
 
 
 class Site:
@@ -45,7 +47,8 @@ class Site:
         self.server = server
         given = {"redis_url": server.url, "lease_seconds": LEASE_S, "workers": 2} | given
         self.settings: Settings = load_settings(**given)
-        self.workers = Workers(folder, **given, names=[generator])
+        self.workers = Workers(folder, **given, names=sorted({generator, "extractive"}))
+        self._terminal = Terminal(folder / "unused", stack="served", **{name: str(given[name]) for name in _ADDRESSES})
         self.store = RedisAnswers(self.settings)
         self.queue = CeleryQueue(self.settings)
         self.accepted: list[str] = []
@@ -66,6 +69,12 @@ class Site:
         found: list[dict[str, Any]] = self.queue.info()["workers"]
         return found
 
+    def healthy(self) -> None:
+        """`citewell doctor` finds nothing, on the served stack, with the workers that are left."""
+        report = self._terminal.json("doctor")
+        assert report["ok"]
+        assert (report["counts"], report["findings"]) == ({}, [])
+
     def close(self) -> None:
         self.workers.close()
         self.queue.close()
@@ -74,15 +83,23 @@ class Site:
 
 
 @pytest.fixture
-def site(local_redis: Callable[..., Any], tmp_path: Path) -> Iterator[Callable[..., Site]]:
+def site(
+    local_redis: Callable[..., Any], elasticsearch_url: str, index_name: str, tmp_path: Path
+) -> Iterator[Callable[..., Site]]:
+    """After each fault, and while the workers are still there, the doctor looks."""
     with ExitStack() as stack:
 
         def make(options: dict[str, str] | None = None, **given: Any) -> Site:
+            given = {"elasticsearch_url": elasticsearch_url, "index_name": index_name} | given
             made = Site(local_redis(appendonly=True, options=options or {}), tmp_path, **given)
             stack.callback(made.close)
+            sites.append(made)
             return made
 
+        sites: list[Site] = []
         yield make
+        for made in sites:
+            made.healthy()
 
 
 def settled(store: Answers, ids: Sequence[str], within_s: float = 60.0) -> list[Answer]:
@@ -202,7 +219,45 @@ def test_redis_full(site: Callable[..., Site]) -> None:
     for _ in range(6):
         here.ask("sleep: 0.15; say: a|b|c|d|e|f")
     until(lambda: here.store.get(here.accepted[0]).state is AnswerState.RUNNING)
-    with closing(redis.Redis.from_url(here.settings.redis_url)) as client:
+    with filled(here.settings.redis_url):
+        with pytest.raises(Unavailable, match=r"full|maxmemory") as caught:
+            for _ in range(50):  # small ones may still fit
+                here.ask("sleep: 0.1; say: a|b|c|d|e|f")
+        assert "memory" in caught.value.remedy
+        time.sleep(4)
+    answers = settled(here.store, here.accepted, 120)
+    assert {answer.state for answer in answers} <= {AnswerState.DONE, AnswerState.FAILED}
+    assert all(a.answer == "abcdef" if a.state is AnswerState.DONE else a.error for a in answers)
+    print(f"{sum(a.state is AnswerState.DONE for a in answers)} of {len(answers)} done; worker: {worker.poll()}")
+    here.ask("say: again")
+    assert settled(here.store, here.accepted[-1:])[0].answer == "again"
+    assert worker.poll() is None, "it waited, and went on by itself"
+
+
+def test_a_message_that_comes_while_redis_is_full(site: Callable[..., Site]) -> None:
+    """Celery has it and cannot note that: the worker waits until it can, and its sweep makes up for the message."""
+    here = site({"maxmemory": "24mb", "maxmemory-policy": "noeviction"}, workers=1)
+    worker = here.workers.start()
+    here.ready(1)
+    worker.send_signal(signal.SIGSTOP)  # its waiting read is served all the same
+    try:
+        for _ in range(3):
+            here.ask("say: a|b")
+        with filled(here.settings.redis_url):
+            worker.send_signal(signal.SIGCONT)
+            time.sleep(4)
+            assert worker.poll() is None, "it waits"
+    finally:
+        worker.send_signal(signal.SIGCONT)
+    answers = settled(here.store, here.accepted)
+    assert {(answer.state, answer.answer) for answer in answers} == {(AnswerState.DONE, "ab")}
+    assert worker.poll() is None, "and goes on by itself"
+
+
+@contextmanager
+def filled(url: str) -> Iterator[None]:
+    """A Redis that takes nothing more, for the length of a block."""
+    with closing(redis.Redis.from_url(url)) as client:
         filler = 0
         for size in (1_000_000, 50_000, 1000):
             try:
@@ -211,21 +266,11 @@ def test_redis_full(site: Callable[..., Site]) -> None:
                     filler += 1
             except redis.exceptions.OutOfMemoryError:
                 continue
-        with pytest.raises(Unavailable, match=r"full|maxmemory") as caught:
-            for _ in range(50):  # small ones may still fit
-                here.ask("sleep: 0.1; say: a|b|c|d|e|f")
-        assert "memory" in caught.value.remedy
-        time.sleep(4)
-        for number in range(filler):
-            client.delete(f"filler:{number}")
-    if worker.poll() is not None:  # an operator's supervisor starts it again
-        here.workers.start()
-    answers = settled(here.store, here.accepted, 120)
-    assert {answer.state for answer in answers} <= {AnswerState.DONE, AnswerState.FAILED}
-    assert all(a.answer == "abcdef" if a.state is AnswerState.DONE else a.error for a in answers)
-    print(f"{sum(a.state is AnswerState.DONE for a in answers)} of {len(answers)} done; worker: {worker.poll()}")
-    here.ask("say: again")
-    assert settled(here.store, here.accepted[-1:])[0].answer == "again"
+        try:
+            yield
+        finally:
+            for number in range(filler):
+                client.delete(f"filler:{number}")
 
 
 def test_a_worker_that_hangs_and_wakes_up_writes_nothing_more(site: Callable[..., Site]) -> None:
@@ -408,7 +453,7 @@ def test_the_api_killed_during_a_stream(site: Callable[..., Site], tmp_path: Pat
     """The worker goes on meanwhile; the client gets exactly what it had not seen."""
     here = site(generator="scripted")
     here.workers.start()
-    with api_of("redis", tmp_path, redis_url=here.settings.redis_url) as api:
+    with api_of("redis", tmp_path, redis_url=here.settings.redis_url, index_name=here.settings.index_name) as api:
         with Client(api.url) as client:
             answer = client.submit(Question(text="sleep: 0.2; echo: 60"))
         follower = Follower(api.url, answer.id)
