@@ -43,6 +43,26 @@ _INSTRUCTIONS = {
     ),
 }
 
+# For a question of mode `none`, whose generator has nothing but itself.
+_CLOSED_BOOK = {
+    "en": (
+        "Answer the question from what you know, in at most three sentences, in English. "
+        "If you do not know the answer, write exactly: {abstention}"
+    ),
+    "es": (
+        "Responde a la pregunta con lo que sabes, en tres frases como máximo, en español. "
+        "Si no sabes la respuesta, escribe exactamente: {abstention}"
+    ),
+    "ja": (
+        "知っていることだけを使い、日本語で三文以内で質問に答えてください。"
+        "答えがわからない場合は、次のとおりに書いてください：{abstention}"
+    ),
+    "ko": (
+        "알고 있는 것만으로 한국어로 세 문장 이내로 질문에 답하십시오. "
+        "답을 모르면 정확히 다음과 같이 쓰십시오: {abstention}"
+    ),
+}
+
 _LABELS = {"en": "Question", "es": "Pregunta", "ja": "質問", "ko": "질문"}
 
 
@@ -52,7 +72,8 @@ def messages(
     """Chat messages (`role`, `content`): instruction, then fenced passages and the question.
 
     Passages are taken by rank while their sum stays within `budget` tokens, as `count` counts them; the best passage
-    is cut to the budget rather than left out.
+    is cut to the budget rather than left out. Where nothing was searched (mode `none`), the instruction asks for what
+    the model knows.
     """
     lang = question.lang if question.lang in _INSTRUCTIONS else "en"
     blocks: list[str] = []
@@ -68,8 +89,9 @@ def messages(
         blocks.append(block)
         left -= cost
     content = "\n\n".join([*blocks, f"{_LABELS[lang]}: {question.text}"])
+    instruction = (_CLOSED_BOOK if evidence.mode == "none" else _INSTRUCTIONS)[lang]
     return [
-        {"role": "system", "content": _INSTRUCTIONS[lang].format(abstention=ABSTENTIONS[lang])},
+        {"role": "system", "content": instruction.format(abstention=ABSTENTIONS[lang])},
         {"role": "user", "content": content},
     ]
 
@@ -79,7 +101,9 @@ def wording(lang: str) -> str:
     """A hash of everything that the prompt says in a language by itself: SHA-256 as hex."""
     passage = Passage(id="d#0", doc_id="d", ordinal=0, start=0, end=4, text="text", title="title")
     evidence = Evidence(hits=(Hit(passage=passage, rank=1, score=1.0),))
-    said = messages(Question(text="question", lang=lang), evidence, budget=100, count=len)
+    question = Question(text="question", lang=lang)
+    said = messages(question, evidence, budget=100, count=len)
+    said += messages(question, Evidence(mode="none"), budget=100, count=len)
     return text_hash("\0".join(part for message in said for part in (message["role"], message["content"])))
 
 

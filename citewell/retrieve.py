@@ -85,7 +85,9 @@ class Retriever:
     def plan(self, question: Question) -> Plan:
         """The plan for a checked question: that of its language, or the one leg that its mode names."""
         plan = self._plan(question.lang)
-        fusion = plan.fusion if question.mode == "hybrid" else Fusion(question.mode, source="mode")
+        fusion = plan.fusion
+        if question.mode in ("bm25", "dense"):
+            fusion = Fusion(question.mode, source="mode")
         return Plan(fusion, max(plan.depth, question.k))
 
     def legs(self, question: Question, plan: Plan) -> tuple[Legs, dict[str, float]]:
@@ -123,6 +125,8 @@ class Retriever:
 
     def _ranked(self, question: Question) -> Evidence:
         """All that the legs found for a checked question, in order."""
+        if question.mode == "none":
+            return Evidence(mode="none", filters=question.filters, lang=question.lang)
         started = time.perf_counter()
         plan = self.plan(question)
         legs, timings = self.legs(question, plan)

@@ -61,3 +61,13 @@ def test_the_hash_of_the_wording_is_that_of_what_a_language_is_told() -> None:
     assert len(set(hashes.values())) == len(ABSTENTIONS)
     assert wording("de") == wording("en"), "another language is asked in English"
     assert all(len(found) == 64 for found in hashes.values())
+
+
+@pytest.mark.parametrize("lang", ABSTENTIONS)
+def test_closed_book_asks_for_what_the_model_knows(lang: str) -> None:
+    question = Question(text="Who?", lang=lang)
+    system, user = (m["content"] for m in messages(question, Evidence(mode="none"), budget=100, count=len))
+    assert ABSTENTIONS[lang] in system and "[1]" not in system
+    assert user.endswith("Who?") and "<passage" not in user
+    searched = messages(question, Evidence(), budget=100, count=len)[0]["content"]
+    assert "[1]" in searched, "a search that found nothing is not closed-book"

@@ -11,7 +11,8 @@ SCHEMA_VERSION = 1
 # Of what an index holds; an index of another one has to be migrated.
 INDEX_SCHEMA = 4
 
-Mode = Literal["hybrid", "bm25", "dense"]
+# `none` searches nothing: the generator answers from what it knows.
+Mode = Literal["hybrid", "bm25", "dense", "none"]
 Leg = Literal["bm25", "dense"]
 FilterValue = str | int | float | bool
 CacheMode = Literal["none", "exact", "semantic"]

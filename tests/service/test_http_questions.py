@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from citewell.records import Evidence
+from citewell.records import Answer, Evidence
 from tests.service.small import assert_error
 
 ROUTES = ("/v1/search", "/v1/answers")
@@ -27,6 +27,16 @@ def test_one_leg_alone(loaded: FlaskClient, mode: str) -> None:
     evidence = Evidence.from_json(loaded.post("/v1/search", json={"question": "warranty lamp", "mode": mode}).data)
     assert evidence.mode == mode
     assert {leg for hit in evidence.hits for leg in hit.legs} == {mode}
+
+
+def test_mode_none_searches_nothing_and_the_generator_still_answers(loaded: FlaskClient) -> None:
+    body = {"question": "say: The warranty lasts two years.", "mode": "none", "generator": "scripted", "lang": "en"}
+    assert loaded.post("/v1/search", json={"question": "warranty lamp", "mode": "none"}).get_json()["hits"] == []
+    answer_id = loaded.post("/v1/answers", json=body).get_json()["id"]
+    answer = Answer.from_json(loaded.get(f"/v1/answers/{answer_id}?wait=20").data)
+    assert (answer.state, answer.answer) == ("done", "The warranty lasts two years.")
+    assert answer.evidence.hits == () and answer.citations == ()
+    assert [one.supported for one in answer.sentences] == [False]
 
 
 def test_filters_narrow_the_search(loaded: FlaskClient) -> None:
@@ -53,7 +63,7 @@ BAD_BODIES: list[tuple[Any, str, str]] = [
     ({"question": "x", "k": 1001}, "bad_input", "`k`"),
     ({"question": "x", "k": 1.5}, "bad_input", "`k`"),
     ({"question": "x", "k": True}, "bad_input", "`k`"),
-    ({"question": "x", "mode": "magic"}, "bad_input", "'hybrid', 'bm25' or 'dense'"),
+    ({"question": "x", "mode": "magic"}, "bad_input", "'hybrid', 'bm25', 'dense' or 'none'"),
     ({"question": "x", "mode": 1}, "bad_input", "`mode`"),
     ({"question": "x", "lang": 1}, "bad_input", "`lang`"),
     ({"question": "x", "filters": []}, "bad_input", "`filters`"),
