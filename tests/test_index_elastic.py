@@ -22,7 +22,7 @@ from citewell.errors import CitewellError, ConfigError, IndexUnavailable
 from citewell.index import analysis, elastic_errors, elastic_writes
 from citewell.index.elastic import ElasticIndex
 from citewell.index.elastic_versions import ElasticVersions
-from citewell.index.elastic_writes import Bulk, index_item
+from citewell.index.elastic_writes import Budget, Bulk, index_item
 from tests.contracts.index_material import DIMENSION, FINGERPRINT, ask, documents, write
 
 Opener = Callable[[], ElasticIndex]
@@ -298,7 +298,7 @@ class scripted:  # noqa: N801 - used as a context manager
 def _bulk(url: str, budget_s: float) -> Bulk:
     from elasticsearch import Elasticsearch
 
-    return Bulk(Elasticsearch(url), url, budget_s)
+    return Bulk(Elasticsearch(url), url, Budget(budget_s))
 
 
 def _items(count: int) -> list[elastic_writes.Item]:

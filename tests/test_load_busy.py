@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from citewell.config import Settings
 from citewell.ingest.load import Loading, load_sources, opened
+from citewell.ingest.pipeline import BATCH_DOCUMENTS
 from citewell.records import Outcome
 from tests.hashing import HashingEmbedder
 from tests.libraries import library
@@ -164,3 +166,30 @@ def test_a_server_that_takes_nothing_fails_every_document_by_name(place: Place, 
     place.proxy.spoil.clear()
     assert {outcome.status for outcome in place.load(place.failures)} <= {"added", "changed"}
     place.whole()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_load_waits_for_a_dead_server_once_and_for_one_that_came_back_again(place: Place) -> None:
+    """Ten batches of writes: the second and those that follow find the waiting used up, until something is taken."""
+    many = place.folder / "many.jsonl"
+    with many.open("w", encoding="utf-8") as lines:
+        for number in range(10 * BATCH_DOCUMENTS):
+            lines.write(json.dumps({"id": f"m{number:04}", "text": f"Jar {number} of jam.", "lang": "en"}) + "\n")
+    back = 12  # the request from which on the server takes what comes, but for one short trouble
+    place.proxy.spoil[BULK] = lambda seen: (
+        Answer(503) if seen.number < back or seen.number in (back + 8, back + 9) else None
+    )
+    outcomes = place.load(many, timeout=2.0)
+    tried = list(Counter(tuple(seen.ids()) for seen in place.proxy.of(BULK) if seen.number < back).values())
+    assert tried[0] >= 3, "the first batch waited"
+    assert tried[-1] == 1, "the last did not"
+    assert len(tried) >= 5, "if each batch had waited, there would be three"
+    failed = {outcome.doc_id for outcome in outcomes if outcome.status == "failed"}
+    assert failed
+    assert len(failed) <= (back - 1) * BATCH_DOCUMENTS
+    assert {line["id"] for line in place.kept()} == failed
+    taken = {outcome.doc_id for outcome in outcomes if outcome.status == "added"}
+    assert len(taken) == 10 * BATCH_DOCUMENTS - len(failed) > 0, "and the short trouble later was waited for"
+    place.proxy.spoil.clear()
+    assert {outcome.status for outcome in place.load(place.failures)} == {"added"}
+    assert place.load(many)[0].status == "unchanged"

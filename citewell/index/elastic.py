@@ -16,7 +16,7 @@ from citewell.index import elastic_fence as fence
 from citewell.index.elastic_errors import from_answer, public_address, translated
 from citewell.index.elastic_layout import Layout, Place, complete, connect, find_version, open_version, similarity_of
 from citewell.index.elastic_veils import crowded, visible
-from citewell.index.elastic_writes import MISSING, Item, amend_item
+from citewell.index.elastic_writes import MISSING, Budget, Item, amend_item
 from citewell.index.filters import orderable
 from citewell.index.queries import ANY_PASSAGE, MAX_HITS, SPARE, counts_by_document, msearch, page_size, runnable_legs
 from citewell.index.words import searched_text, stems, words
@@ -46,6 +46,8 @@ class ElasticIndex:
         self._place: Place | None = None
         self._layout: Layout | None = None
         self._completed: set[str] = set()
+        busy_s = max(_BUSY_BUDGET_S, settings.elasticsearch_timeout)
+        self._writing, self._reading = Budget(busy_s), Budget(busy_s)
 
     # Life
 
@@ -266,7 +268,7 @@ class ElasticIndex:
 
     def _target(self) -> fence.Target:
         client, layout = self._open()
-        return fence.Target(client, self._address, layout, max(_BUSY_BUDGET_S, self._settings.elasticsearch_timeout))
+        return fence.Target(client, self._address, layout, self._writing, self._reading)
 
     def _msearch(self, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The answers to the lines' searches; raises for the first that failed."""

@@ -11,6 +11,7 @@ text.
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,7 +25,7 @@ from citewell.index.elastic_change import Change, Source, change, left_veils
 from citewell.index.elastic_errors import from_answer, translated
 from citewell.index.elastic_layout import Layout
 from citewell.index.elastic_veils import Slot
-from citewell.index.elastic_writes import Bulk, Item, Patience, Token, passing, spelled, stored_id
+from citewell.index.elastic_writes import Budget, Bulk, Item, Patience, Token, passing, spelled, stored_id
 from citewell.index.writes import Later
 from citewell.ports import DocumentWrite
 from citewell.records import LedgerEntry
@@ -54,15 +55,18 @@ class Seen:
 
 @dataclass(frozen=True)
 class Target:
-    """Where documents are written: `busy_s` is the time for a busy server, and for a document that others write."""
+    """Where documents are written. The budgets, of writes and of reads, are for a busy server; `writing` is also the
+    time for a document that others write.
+    """
 
     client: Elasticsearch
     address: str
     layout: Layout
-    busy_s: float
+    writing: Budget
+    reading: Budget
 
     def bulk(self) -> Bulk:
-        return Bulk(self.client, self.address, self.busy_s)
+        return Bulk(self.client, self.address, self.writing)
 
 
 def read(target: Target, doc_ids: Sequence[str]) -> dict[str, Seen]:
@@ -76,7 +80,7 @@ def entries(target: Target, doc_ids: Sequence[str], *, with_document: bool = Fal
     for start in range(0, len(doc_ids), size):
         ids = [stored_id(doc_id) for doc_id in doc_ids[start : start + size]]
         # A load waits for a busy server; who asks for a document itself does not.
-        patience = Patience(0.0 if with_document else time.monotonic() + target.busy_s)
+        patience = Patience(0.0 if with_document else math.inf, target.reading)
         answer = _asked(target, ids, hidden, patience)
         for doc in answer["docs"]:
             if "error" in doc:
@@ -93,9 +97,14 @@ def _asked(target: Target, ids: Sequence[str], hidden: list[str] | None, patienc
     while True:
         with translated(target.address):
             try:
-                return target.client.mget(index=target.layout.documents, ids=ids, source_excludes=hidden)
+                answer = target.client.mget(index=target.layout.documents, ids=ids, source_excludes=hidden)
+                target.reading.took(True)
+                return answer
             except (ApiError, TransportError) as error:
-                if not passing(error) or not patience.lasts():
+                if not passing(error):
+                    raise
+                target.reading.took(False)
+                if not patience.lasts():
                     raise
 
 
@@ -114,7 +123,7 @@ def delete(target: Target, doc_ids: Sequence[str]) -> tuple[dict[str, LedgerEntr
             known.setdefault(doc_id, one)
         return _delete_once(target, seen, errors)
 
-    errors = _until_won(list(dict.fromkeys(doc_ids)), attempt, target.busy_s)
+    errors = _until_won(list(dict.fromkeys(doc_ids)), attempt, target.writing.seconds)
     if any(one.unfinished for one in known.values()):
         tidy(target)
     return {doc_id: one.entry for doc_id, one in known.items()}, errors
@@ -130,7 +139,7 @@ class _Put:
         self._met_unfinished = False
 
     def errors(self) -> dict[str, str]:
-        errors = _until_won(list(self._writes), self._attempt, self._target.busy_s)
+        errors = _until_won(list(self._writes), self._attempt, self._target.writing.seconds)
         if self._met_unfinished:
             tidy(self._target)
         return errors

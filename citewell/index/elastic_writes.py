@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import random
 import time
 from collections import deque
@@ -52,16 +53,36 @@ def passing(error: Exception) -> str:
     return "" if blocked else f"status {error.meta.status}"
 
 
-class Patience:
-    """Pauses between attempts, ever longer and spread by chance, until a moment of `time.monotonic`."""
+class Budget:
+    """Seconds for which a server may take nothing. They run from the first request that it took nothing of until one
+    that it takes something of, and are shared by all requests of a kind: a load waits for a dead server once, and not
+    again for each of its batches.
+    """
 
-    def __init__(self, deadline: float) -> None:
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._since = math.inf
+
+    def took(self, something: bool) -> None:
+        """What became of a request."""
+        self._since = math.inf if something else min(self._since, time.monotonic())
+
+    def until(self) -> float:
+        """The moment of `time.monotonic` at which they are over, as far as is known now."""
+        return self._since + self.seconds
+
+
+class Patience:
+    """Pauses between attempts, ever longer and spread by chance, until a moment of `time.monotonic` or the budget's."""
+
+    def __init__(self, deadline: float, budget: Budget) -> None:
         self._deadline = deadline
+        self._budget = budget
         self._pause = _FIRST_PAUSE_S
 
     def lasts(self) -> bool:
         """Pause before another attempt; False at once when no time is left for one."""
-        if time.monotonic() + self._pause > self._deadline:
+        if time.monotonic() + self._pause > min(self._deadline, self._budget.until()):
             return False
         time.sleep(self._pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, guards nothing
         self._pause = min(2 * self._pause, _LONGEST_PAUSE_S)
@@ -141,16 +162,17 @@ def amend_item(doc_id: str, index: str, name: str, fields: Mapping[str, Any]) ->
 class Bulk:
     """Sends items, which may overtake each other.
 
-    `budget_s` bounds the seconds spent on trying busy items again, per call of `send`.
+    `budget` bounds the seconds spent on trying busy items again: for a server that takes nothing over all who share it,
+    for some items that it does not take per call of `send`.
     `conflicts` are the documents of which a fenced item was refused; `tokens` the states that fenced items have made,
     by document, the last one's of each.
     """
 
-    def __init__(self, client: Elasticsearch, address: str, budget_s: float) -> None:
+    def __init__(self, client: Elasticsearch, address: str, budget: Budget) -> None:
         # Items are idempotent, so what broke off is sent again: by us, with pauses.
         self._client = client.options(retry_on_timeout=False, max_retries=0, retry_on_status=())
         self._address = address
-        self._budget_s = budget_s
+        self._budget = budget
         self.conflicts: set[str] = set()
         self.tokens: dict[str, Token] = {}
 
@@ -160,7 +182,7 @@ class Bulk:
         Raises `IndexUnavailable` when the server is full or has lost the index.
         """
         errors: dict[str, str] = {}
-        deadline = time.monotonic() + self._budget_s
+        deadline = time.monotonic() + self._budget.seconds
         chunks = _chunks(items)
         first, second = next(chunks, []), next(chunks, [])
         if not second:
@@ -178,9 +200,11 @@ class Bulk:
     def _sent(self, pending: list[Item], deadline: float) -> dict[str, str]:
         """Send one request until nothing in it has to be tried again."""
         errors: dict[str, str] = {}
-        patience = Patience(deadline)
+        patience = Patience(deadline, self._budget)
         while pending:
+            before = len(pending)
             pending, failed, busy = self._once(pending)
+            self._budget.took(len(pending) < before)
             errors |= failed
             if pending and not patience.lasts():
                 return errors | {item.doc_id: Later(f"the server stayed busy: {busy}") for item in pending}

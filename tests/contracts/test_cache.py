@@ -22,6 +22,7 @@ from citewell.quoting import Quoting
 from citewell.records import Answer, Document, Filters, Job, Question, Terms
 from tests.hashing import HashingEmbedder
 from tests.libraries import library
+from tests.receiver import receiving
 
 WARRANTY = "How long does the warranty of a lamp last?"
 TEXTS = {"lamp": "The warranty of a lamp lasts two years.", "tent": "The warranty of a tent lasts five years."}
@@ -78,9 +79,12 @@ class Stack:
         return found
 
 
+INSIDE: dict[str, Any] = {"callback_hosts": ["127.0.0.1"], "callback_private": True, "callback_secret": "s"}
+
+
 @pytest.fixture(params=["embedded", "served"])
 def stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
-    named: dict[str, Any] = {"stack": request.param, "data_dir": tmp_path / "data", "cache_size": 8}
+    named: dict[str, Any] = {"stack": request.param, "data_dir": tmp_path / "data", "cache_size": 8, **INSIDE}
     if request.param == "served":
         named |= {name: request.getfixturevalue(name) for name in ("elasticsearch_url", "index_name")}
         named["redis_url"] = request.getfixturevalue("redis_db_url")
@@ -111,6 +115,22 @@ def test_the_same_question_is_answered_without_its_generator(stack: Stack) -> No
     assert third.cached_from == first.id, "it names the answer that was written, not one that was given again"
     info = stack.engine.info()["cache"]
     assert (info["exact"], info["near"], info["miss"], info["hit_rate"]) == (2, 0, 1, 0.6667)
+
+
+def test_a_callback_gets_what_is_given_again(stack: Stack) -> None:
+    """The answer is final before any worker sees it; the record is posted all the same, once."""
+    first = stack.ask()
+    with receiving() as receiver:
+        terms = Terms(cache="exact", callback_url=receiver.url())
+        again = stack.engine.submit(Question(text=WARRANTY, lang="en", k=1), terms=terms)
+        assert (again.state, again.cached_from) == ("done", first.id)
+        assert stack.engine.post() == 1
+        assert stack.engine.post() == 0
+    (got,) = receiver.got
+    assert (got.record["id"], got.record["answer"], got.record["cached_from"]) == (again.id, first.answer, first.id)
+    told = stack.engine.answer(again.id).callback
+    assert told is not None
+    assert told.state == "delivered"
 
 
 def test_nothing_is_given_again_unless_it_is_asked_for(stack: Stack) -> None:
