@@ -660,3 +660,38 @@ class TestRedisAway:
         finally:
             processes.close()
             print(processes.logs())
+
+
+class TestElasticsearchAway:
+    def test_a_load_outlives_it_and_leaves_what_an_undisturbed_one_leaves(
+        self, settings: Settings, local_elasticsearch: Callable[..., Any], tmp_path: Path
+    ) -> None:
+        """Killed in the middle of a spread load, away for some seconds, and started again with what was on its disk."""
+        server = local_elasticsearch()
+        settings = settings.model_copy(update={"elasticsearch_url": server.url, "elasticsearch_timeout": 150.0})
+        processes = Processes(tmp_path, settings)
+        try:
+            with closing(library(settings, Obedient())) as into:
+                for _ in range(2):
+                    processes.start()
+                outcomes: list[Outcome] = []
+                thread = threading.Thread(
+                    target=lambda: outcomes.extend(load(settings, into, Listed(documents(2500, "SLOW SLOW"))))
+                )
+                thread.start()
+                until(lambda: processes.logs().count("batch_done") > 2)
+                server.kill()
+                time.sleep(3)
+                server.start()
+                thread.join(200)
+                assert not thread.is_alive()
+                assert {outcome.reason for outcome in outcomes} == {""}
+                assert counted(outcomes) == {"added": 2500}
+                calm = settings.model_copy(update={"index_name": f"{settings.index_name}-calm"})
+                with closing(library(calm, Obedient())) as other:
+                    undisturbed = load_sources(other, [Listed(documents(2500, "SLOW SLOW"))], Loading(), lambda _: None)
+                    assert counted(undisturbed) == {"added": 2500}
+                assert_same(settings, calm)
+        finally:
+            processes.close()
+            print(processes.logs())

@@ -84,7 +84,7 @@ def entries(target: Target, doc_ids: Sequence[str], *, with_document: bool = Fal
         answer = _asked(target, ids, hidden, patience)
         for doc in answer["docs"]:
             if "error" in doc:
-                raise from_answer(target.address, 404, doc["error"])
+                raise from_answer(target.address, 503 if _recovering(doc["error"]) else 404, doc["error"])
             if doc["found"]:
                 token = Token(doc["_seq_no"], doc["_primary_term"])
                 yield Seen(LedgerEntry.model_validate(doc["_source"]), token, doc["_source"].get("slot", 0))
@@ -98,14 +98,21 @@ def _asked(target: Target, ids: Sequence[str], hidden: list[str] | None, patienc
         with translated(target.address):
             try:
                 answer = target.client.mget(index=target.layout.documents, ids=ids, source_excludes=hidden)
-                target.reading.took(True)
-                return answer
+                waits = any(_recovering(doc.get("error")) for doc in answer["docs"])
+                target.reading.took(not waits)
+                if not waits or not patience.lasts():
+                    return answer
             except (ApiError, TransportError) as error:
                 if not passing(error):
                     raise
                 target.reading.took(False)
                 if not patience.lasts():
                     raise
+
+
+def _recovering(error: Any) -> bool:
+    """Whether a single get failed because a node that has just started has not opened the shard yet."""
+    return error is not None and error.get("type") != "index_not_found_exception"
 
 
 def put(target: Target, writes: Sequence[DocumentWrite], source: Source) -> dict[str, str]:

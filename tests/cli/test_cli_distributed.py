@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -141,3 +142,60 @@ def test_what_is_refused_says_what_to_do(terminal: Terminal, tmp_path: Path) -> 
     assert "leave out --url" in " ".join(refused.output.split())
     refused = terminal.run("worker", "--ingest", status=1)
     assert "set `stack` to" in " ".join(refused.output.lower().split())
+
+
+def test_every_with_workers_keeps_a_source_in_step(served: Served, workers: Workers, tmp_path: Path) -> None:
+    """Rounds without a change send nothing; a change, a delete and a worker that was killed are made up for."""
+    folder = tmp_path / "faq"
+    folder.mkdir()
+    for number in range(5):
+        (folder / f"{number}.md").write_text(f"# Rope {number}\n\nThe rope number {number} is blue.\n", "utf-8")
+    worker = workers.start()
+    until_ready(workers, worker)
+    terminal = served.terminal
+    process = terminal.start("ingest", str(folder), "--every", "1s", "--sync", "--distributed", "--json")
+    try:
+        assert _round(process)["added"] == 5
+        done = workers.events(worker).count("batch_done")
+        assert _round(process) == {"added": 0, "changed": 0, "unchanged": 5, "failed": 0, "deleted": 0}
+        assert workers.events(worker).count("batch_done") == done, "what is unchanged is not sent"
+        (folder / "1.md").write_text("# Rope 1\n\nThe rope number 1 is red now.\n", "utf-8")
+        (folder / "new.md").write_text("# New\n\nThe new one is green.\n", "utf-8")
+        (folder / "4.md").unlink()
+        seen = _rounds(process, lambda total: total["added"] and total["changed"] and total["deleted"])
+        assert (seen["added"], seen["changed"], seen["deleted"], seen["failed"]) == (1, 1, 1, 0)
+        worker.kill()
+        worker.wait(30)
+        (folder / "late.md").write_text("# Late\n\nThe late one is grey.\n", "utf-8")
+        other = workers.start()
+        until_ready(workers, other)
+        assert _rounds(process, lambda total: total["added"])["added"] == 1
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode == 0, stderr
+        assert "Traceback" not in stderr
+    finally:
+        process.kill()
+        process.wait()
+    texts = {key: text for key, text, _, _ in served.rows()}
+    assert len(texts) == 6
+    assert any("red now" in text for text in texts.values())
+    assert terminal.json("doctor", status=1)["findings"] == []
+
+
+def _round(process: subprocess.Popen[str]) -> dict[str, int]:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line, "it ended"
+    counts: dict[str, int] = json.loads(line)["counts"]
+    return counts
+
+
+def _rounds(process: subprocess.Popen[str], enough: Callable[[dict[str, int]], object]) -> dict[str, int]:
+    """The counts of rounds together, until they are enough. A change may fall between two files of one round."""
+    total: Counter[str] = Counter()
+    deadline = time.monotonic() + 120
+    while not enough(total):
+        assert time.monotonic() < deadline, total
+        total.update(_round(process))
+    return total
