@@ -24,7 +24,7 @@ from citewell.errors import LeaseLost, StoreUnavailable, UnknownAnswer
 from citewell.near import agree
 from citewell.ports import Answers, Embedder, GeneratorCard, Kept
 from citewell.records import Answer, CacheMode, Draft, Evidence, Job, Provenance, text_hash
-from citewell.run import written_by
+from citewell.run import Cite, written_by
 
 log = structlog.get_logger("citewell.cache")
 
@@ -36,9 +36,10 @@ _BETWEEN = re.compile(r"\s+")
 class Cache:
     """`owner` names this process in leases. What the cache's store cannot do makes a question a miss."""
 
-    def __init__(self, store: Answers, embedder: Embedder, settings: Settings, owner: str) -> None:
+    def __init__(self, store: Answers, embedder: Embedder, citing: Cite, settings: Settings, owner: str) -> None:
         self._store = store
         self._embedder = embedder
+        self._cite = citing
         self._threshold = settings.cache_threshold
         self._mode = settings.cache
         self._owner = owner
@@ -92,7 +93,7 @@ class Cache:
     def _exact(self, job: Job, card: GeneratorCard, keys: tuple[str, str]) -> Draft | None:
         answer_id = self._store.cache().find(keys[0])
         found = self._usable(answer_id, job, card) if answer_id else None
-        return transferred(found, job.evidence) if found else None
+        return transferred(found, job.evidence, self._cite) if found else None
 
     def _near(self, job: Job, card: GeneratorCard, keys: tuple[str, str], vector: bytes) -> Draft | None:
         kept = [one for one in self._store.cache().near(keys[1]) if len(one.vector) == len(vector)]
@@ -106,7 +107,7 @@ class Cache:
             one = kept[int(place)]
             if agree(job.question.text, one.question, job.question.lang):
                 found = self._usable(one.answer_id, job, card)
-                draft = transferred(found, job.evidence) if found and not found.abstained else None
+                draft = transferred(found, job.evidence, self._cite) if found and not found.abstained else None
                 if draft is not None:
                     return draft
         return None
@@ -123,15 +124,15 @@ class Cache:
         return found if found.state == "done" and same and fits else None
 
 
-def transferred(found: Answer, evidence: Evidence) -> Draft | None:
-    """An earlier answer, cited on this evidence; None where a citation does not hold here. Pure."""
+def transferred(found: Answer, evidence: Evidence, citing: Cite = cite) -> Draft | None:
+    """An earlier answer, cited on this evidence; None where a citation does not hold here."""
     before = {hit.rank: hit.passage for hit in found.evidence.hits}
     now = {(hit.passage.id, hit.passage.text, hit.passage.groups): hit.rank for hit in evidence.hits}
     ranks = {rank: now.get((passage.id, passage.text, passage.groups)) for rank, passage in before.items()}
     if any(ranks.get(citation.marker) is None for citation in found.citations):
         return None
     text = _MARKER.sub(lambda match: f"[{ranks.get(int(match[1])) or match[1]}]", found.answer)
-    draft = cite(text, evidence, evidence.lang)
+    draft = citing(text, evidence, evidence.lang)
     spans = [(each.sentence, each.passage_id, each.quote) for each in draft.citations]
     if draft.abstained != found.abstained or spans != [
         (each.sentence, each.passage_id, each.quote) for each in found.citations

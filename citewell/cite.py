@@ -1,56 +1,59 @@
 """Answer text and evidence to verified citations. Pure.
 
 A generator writes markers `[n]`, n being the rank of a hit. Here every marker is checked: the hit exists, and a span
-of its passage supports the sentence. A marker that fails is removed from the text; a sentence that is left without one
-is flagged `supported: false`. Nothing is ever added or let through by lowering the threshold.
-
-Support of a sentence by a span is the share of the sentence's topic words (`text.terms`) that occur in the span, 1.0
-where the sentence stands there word for word; numbers, dates and times of the sentence must all occur in the span.
-The span is one to three neighbouring sentences of the passage, the shortest with the best support.
+of its passage supports the sentence (`support.judge`). A marker that fails is removed from the text; a sentence that is
+left without one is flagged `unsupported` with the reason. A marker is added to a sentence that names no passage only
+where the sentence stands in one word for word. Nothing is ever let through by lowering a threshold.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from citewell.outline import path_within
 from citewell.prompt import ABSTENTIONS
 from citewell.records import Citation, Draft, Evidence, Hit, Sentence, text_hash
-from citewell.text import numbers, sentences, terms
+from citewell.support import Claim, Comparing, Span, judge, verbatim
+from citewell.text import sentences, terms
 
-# Share of a sentence's topic words that its span must hold.
-SUPPORT = 0.6
-_WINDOW = 3
+# A sentence of fewer topic words than this stands in some passage by chance.
+_LEAST_WORDS = 2
 
 _MARKERS = re.compile(r"[ \t]*\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
 
 
 @dataclass(frozen=True)
-class Span:
-    """Half open, within a passage's text."""
+class _Marked:
+    """A sentence without its markers, the white space behind it, and the citations that hold."""
 
-    start: int
-    end: int
-    support: float
+    body: str
+    markers: tuple[int, ...]
+    tail: str
+    held: tuple[Citation, ...] = ()
+    reason: str = ""
 
 
-def cite(text: str, evidence: Evidence, lang: str) -> Draft:
-    """The answer with the markers that hold, their citations, and a verdict on each sentence."""
+def cite(text: str, evidence: Evidence, lang: str, compare: Comparing | None = None) -> Draft:
+    """The answer with the markers that hold, their citations, and a verdict on each sentence.
+
+    `compare` adds cosines and entailment to the comparison of words; all sentences go to it in one batch.
+    """
     text = text.strip()
     if text in ABSTENTIONS.values() or not text:
         return Draft(text=text or abstention(lang), abstained=True)
     built = ""
-    citations: list[Citation] = []
     verdicts: list[Sentence] = []
-    for body, markers, tail in _marked_sentences(text, lang):
-        held = [c for marker in markers if (c := _check(body, marker, len(verdicts), evidence, lang))]
-        citations.extend(held)
+    marked = _checked(_marked_sentences(text, lang), evidence, lang, compare)
+    for one in marked:
         start = len(built)
-        built += body + "".join(f" [{c.marker}]" for c in held)
-        verdicts.append(Sentence(text=body, start=start, end=len(built), supported=bool(held)))
-        built += tail
-    return Draft(text=built.rstrip(), citations=tuple(citations), sentences=tuple(verdicts))
+        built += one.body + "".join(f" [{citation.marker}]" for citation in one.held)
+        verdicts.append(
+            Sentence(text=one.body, start=start, end=len(built), supported=bool(one.held), unsupported=one.reason)
+        )
+        built += one.tail
+    return Draft(text=built.rstrip(), citations=tuple(c for one in marked for c in one.held), sentences=tuple(verdicts))
 
 
 def abstention(lang: str) -> str:
@@ -58,8 +61,8 @@ def abstention(lang: str) -> str:
     return ABSTENTIONS.get(lang, ABSTENTIONS["en"])
 
 
-def _marked_sentences(text: str, lang: str) -> list[tuple[str, list[int], str]]:
-    """(sentence without markers, its markers, white space behind it).
+def _marked_sentences(text: str, lang: str) -> list[_Marked]:
+    """The sentences with their markers, as they were written.
 
     Markers are cut out before the text is segmented, so that `… days. [1]` and `… days [1].` come out the same; a
     marker belongs to the sentence in which it stands or which ends right before it.
@@ -73,21 +76,45 @@ def _marked_sentences(text: str, lang: str) -> list[tuple[str, list[int], str]]:
     plain += text[position:]
     spans = sentences(plain, lang) or [(0, len(plain))]
     starts = [start for start, _ in spans[1:]] + [len(plain)]
-    parts: list[tuple[str, list[int], str]] = []
+    parts: list[_Marked] = []
     for (start, end), following in zip(spans, starts, strict=True):
         found = [n for at, group in marks if at <= following and (not parts or at > start) for n in group]
         marks = [(at, group) for at, group in marks if at > following]
-        parts.append((plain[start:end], list(dict.fromkeys(found)), plain[end:following]))
+        parts.append(_Marked(plain[start:end], tuple(dict.fromkeys(found)), plain[end:following]))
     return parts
 
 
-def _check(sentence: str, marker: int, ordinal: int, evidence: Evidence, lang: str) -> Citation | None:
-    hit = next((h for h in evidence.hits if h.rank == marker), None)
-    span = find_support(sentence, hit.passage.text, lang) if hit else None
-    return citation(hit, span, marker=marker, sentence=ordinal) if hit and span else None
+def _checked(parts: Sequence[_Marked], evidence: Evidence, lang: str, compare: Comparing | None) -> list[_Marked]:
+    """The sentences with what holds of their markers, or why none does."""
+    hits = {hit.rank: hit for hit in evidence.hits}
+    asked = [(place, hits[marker]) for place, one in enumerate(parts) for marker in one.markers if marker in hits]
+    verdicts = judge([Claim(parts[place].body, hit.passage) for place, hit in asked], lang, compare)
+    checked = []
+    for place, one in enumerate(parts):
+        held, reasons = [], [f"there is no passage {n}" for n in one.markers if n not in hits]
+        for (of, hit), verdict in zip(asked, verdicts, strict=True):
+            if of == place and verdict.span:
+                held.append(citation(hit, verdict.span, marker=hit.rank, sentence=place))
+            elif of == place:
+                reasons.append(f"passage {hit.rank}: {verdict.reason}")
+        if not one.markers:
+            added = _standing(one.body, place, evidence, lang)
+            held, reasons = [added] if added else [], ["it names no passage"]
+        checked.append(replace(one, held=tuple(held), reason="" if held else "; ".join(reasons)))
+    return checked
 
 
-def citation(hit: Hit, span: Span, *, marker: int, sentence: int) -> Citation:
+def _standing(sentence: str, place: int, evidence: Evidence, lang: str) -> Citation | None:
+    """The citation of the best passage in which a sentence stands word for word."""
+    if len(set(terms(sentence, lang))) < _LEAST_WORDS:
+        return None
+    for hit in evidence.hits:
+        if span := verbatim(sentence, hit.passage.text):
+            return citation(hit, span, marker=hit.rank, sentence=place, added=True)
+    return None
+
+
+def citation(hit: Hit, span: Span, *, marker: int, sentence: int, added: bool = False) -> Citation:
     """A citation of a span of a hit's passage, with its offsets in passage and document."""
     passage = hit.passage
     return Citation(
@@ -106,27 +133,7 @@ def citation(hit: Hit, span: Span, *, marker: int, sentence: int) -> Citation:
         heading=path_within(passage.heading, passage.text, span.start),
         page=passage.page,
         passage_hash=text_hash(passage.text),
+        cosine=None if span.cosine is None else round(span.cosine, 4),
+        entailment=None if span.entailment is None else round(span.entailment, 4),
+        added=added,
     )
-
-
-def find_support(sentence: str, passage: str, lang: str) -> Span | None:
-    """The span of the passage that supports the sentence best, or None where none does enough."""
-    at = passage.find(sentence)
-    if at >= 0 and sentence:
-        return Span(at, at + len(sentence), 1.0)
-    wanted = set(terms(sentence, lang))
-    figures = numbers(sentence)
-    if not wanted:
-        return None
-    spans = sentences(passage, lang)
-    best: Span | None = None
-    for width in range(1, _WINDOW + 1):
-        for first in range(len(spans) - width + 1):
-            start, end = spans[first][0], spans[first + width - 1][1]
-            window = passage[start:end]
-            if not figures <= numbers(window):
-                continue
-            support = len(wanted & set(terms(window, lang))) / len(wanted)
-            if support >= SUPPORT and (best is None or support > best.support):
-                best = Span(start, end, support)
-    return best

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from citewell.bars import Bar
 from citewell.catalogue import GeneratorTable, Tables, catalogue
 from citewell.device import Precision
 from citewell.errors import ConfigError
@@ -135,6 +136,14 @@ class Settings(BaseSettings):
     rerank_budget_ms: int = Field(
         1000, ge=1, le=600_000, description="Milliseconds for the reranker; out of time, the fused order stands."
     )
+    citation_bars: dict[str, Bar] = Field(
+        default_factory=dict,
+        description="Support that a citation needs, by language, as `citewell eval citations` writes.",
+    )
+    entailment: str = Field(
+        "", description="Cross-encoder, by folder or name, that has to find each cited sentence so."
+    )
+    entailment_least: float = Field(0.5, ge=0, le=1, description="Least probability by which a sentence has to follow.")
     generator: str = Field("extractive", description="Generator of answers, by its name in the catalogue.")
     generators: Tables = Field(
         default_factory=dict, description="The catalogue of generators by name; `extractive` is always there."

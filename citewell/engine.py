@@ -24,7 +24,7 @@ from citewell.asking import Asking
 from citewell.cache import Cache
 from citewell.callbacks import Postman
 from citewell.catalogue import standing
-from citewell.cite import cite
+from citewell.citing import Citing
 from citewell.config import Settings
 from citewell.errors import (
     CitewellError,
@@ -70,11 +70,12 @@ def _quiet(_: int) -> None:
 
 @dataclass(frozen=True)
 class Models:
-    """What of an engine computes: `reranker` None leaves the fused order as it is."""
+    """What of an engine computes: `reranker` None leaves the fused order, `citing` None asks the embedder alone."""
 
     embedder: Embedder
     generators: Mapping[str, Generator]
     reranker: Reranker | None = None
+    citing: Citing | None = None
 
 
 class Engine:
@@ -97,20 +98,14 @@ class Engine:
         self.store = store
         self.generators = models.generators
         owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
-        self.runner = Runner(store, models.generators, cite, owner=owner, lease_seconds=settings.lease_seconds)
-        self.cache = Cache(store, models.embedder, settings, owner)
+        self.citing = models.citing or Citing(models.embedder, None, settings)
+        self.runner = Runner(store, models.generators, self.citing, owner=owner, lease_seconds=settings.lease_seconds)
+        self.cache = Cache(store, models.embedder, self.citing, settings, owner)
         self.queue = make_queue(self)
         self.postman = Postman(store, settings)
         self.admission = Admission(store, self.queue, settings.max_wait)
         self.asking = Asking(
-            settings,
-            store,
-            self.queue,
-            self.admission,
-            self.postman,
-            models.generators,
-            self.cache,
-            self._retriever,
+            settings, store, self.queue, self.admission, self.postman, models.generators, self.cache, self._retriever
         )
         self.library = library
 
@@ -127,6 +122,8 @@ class Engine:
         if self.reranker is not None and self.role != "worker":
             self.reranker.load()
         fit: list[Callable[[], object]] = [generator.load for generator in self._first_generators()]
+        if self.role in ("all", "worker"):
+            fit.append(self.citing.load)
         if self.role != "worker":
             fit += [lambda: must_fit(self.embedder), self._use_index]
         unfit = [error for load in fit if (error := self._started(load))]
@@ -160,6 +157,7 @@ class Engine:
         self.queue.close()
         for generator in self.generators.values():
             generator.close()
+        self.citing.close()
         self.library.close()
         self.store.close()
         if self.reranker is not None:
@@ -381,14 +379,14 @@ def build(settings: Settings, role: Role = "all", *, version: str = "", generato
     On the embedded stack every role but `ingest` is `all`.
     """
     model = parts.embedder(settings)
-    cached = parts.cached(settings, model)
+    cached, citing = parts.cached(settings, model), parts.citing(settings, model)
     known = parts.generators(settings, model, generators)
     store = parts.answers(settings)
     library = Library(settings, cached, parts.access(settings), version, Quoting(store))
     return Engine(
         settings,
         role if settings.stack == "served" or role == "ingest" else "all",
-        models=Models(cached, known, parts.reranker(settings) if role != "worker" else None),
+        models=Models(cached, known, parts.reranker(settings) if role != "worker" else None, citing),
         library=library,
         store=store,
         make_queue=lambda engine: parts.queue(settings, engine.run, store, tuple(known), engine.post),

@@ -32,6 +32,7 @@
     │   ├── Overloaded                  503 overloaded        more waits than can be answered in time
     │   ├── EmbedderUnavailable         503 embedder_unavailable
     │   ├── RerankerUnavailable         503 reranker_unavailable
+    │   ├── EntailmentUnavailable       503 entailment_unavailable
     │   ├── GeneratorUnavailable        503 generator_unavailable   a generator's endpoint does not answer, or is busy
     │   ├── ReaderUnavailable           503 reader_unavailable
     │   └── SourceUnavailable           503 source_unavailable    where documents come from does not answer
@@ -226,6 +227,14 @@ class RerankerUnavailable(Unavailable):
 class ReaderUnavailable(Unavailable):
     code = "reader_unavailable"
     default_remedy = "Check the folder that the setting `reader` names, or train one: citewell train reader."
+
+
+class EntailmentUnavailable(Unavailable):
+    code = "entailment_unavailable"
+    default_remedy = (
+        "Give `entailment` the folder or name of a cross-encoder for natural language inference, one label of it "
+        "`entailment`. Models are not downloaded unless HF_HUB_OFFLINE=0 is set."
+    )
 
 
 class GeneratorUnavailable(Unavailable):

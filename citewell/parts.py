@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from citewell.catalogue import GeneratorTable, OpenAiTable, RagTable, TransformersTable
+from citewell.citing import Citing
 from citewell.config import Settings
 from citewell.errors import ConfigError
 from citewell.generate.reader import Reader
@@ -64,6 +65,13 @@ def reranker(settings: Settings) -> Reranker | None:
     from citewell.rerank import CrossEncoderReranker
 
     return CrossEncoderReranker(settings) if settings.reranker else None
+
+
+def citing(settings: Settings, model: Embedder) -> Citing:
+    """`model` is without a cache: sentences of answers come once."""
+    from citewell.entail import CrossEncoderEntailment
+
+    return Citing(model, CrossEncoderEntailment(settings) if settings.entailment else None, settings)
 
 
 def answers(settings: Settings) -> Answers:

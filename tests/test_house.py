@@ -21,15 +21,16 @@ FILES = sorted(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.p
 LAYERS = (
     ("citewell", "citewell.records", "citewell.errors"),
     ("citewell.config", "citewell.settings_file", "citewell.device", "citewell.memory", "citewell.leasing",
-     "citewell.schedule", "citewell.catalogue", "citewell.keys", "citewell.metrics"),
+     "citewell.bars", "citewell.schedule", "citewell.catalogue", "citewell.keys", "citewell.metrics"),
     ("citewell.ports",),
     ("citewell.language", "citewell.text", "citewell.outline", "citewell.parse", "citewell.split", "citewell.fuse",
      "citewell.paged", "citewell.prompt",
-     "citewell.cite", "citewell.compare", "citewell.near", "citewell.evidence",
+     "citewell.cite", "citewell.facts", "citewell.support", "citewell.compare", "citewell.near", "citewell.evidence",
      "citewell.index.queries", "citewell.index.analysis",
      "citewell.index.filters", "citewell.index.ranges", "citewell.index.words", "citewell.index.roles",
      "citewell.answers.moves", "citewell.priorities", "citewell.waiting"),
-    ("citewell.embed", "citewell.index", "citewell.rerank", "citewell.generate", "citewell.answers", "citewell.jobs",
+    ("citewell.embed", "citewell.index", "citewell.rerank", "citewell.entail", "citewell.citing",
+     "citewell.generate", "citewell.answers", "citewell.jobs",
      "citewell.es_mappings"),
     ("citewell.retrieve", "citewell.asking", "citewell.run", "citewell.ingest", "citewell.migrate", "citewell.library",
      "citewell.checkup", "citewell.quoting", "citewell.cache", "citewell.admission", "citewell.callbacks"),
@@ -41,7 +42,7 @@ LAYERS = (
 RANK = {prefix: rank for rank, layer in enumerate(LAYERS) for prefix in layer}
 PURE = ("citewell.language", "citewell.text", "citewell.outline", "citewell.parse", "citewell.split", "citewell.fuse",
         "citewell.paged", "citewell.prompt",
-        "citewell.cite", "citewell.compare", "citewell.near", "citewell.evidence",
+        "citewell.cite", "citewell.facts", "citewell.support", "citewell.compare", "citewell.near", "citewell.evidence",
      "citewell.index.queries", "citewell.index.filters",
         "citewell.index.ranges", "citewell.index.words", "citewell.index.roles",
         "citewell.answers.moves", "citewell.priorities", "citewell.waiting", "citewell.schedule", "citewell.catalogue",
@@ -104,6 +105,7 @@ def test_pure_modules_reach_for_nothing_outside(file: Path) -> None:
 CONCRETE = {
     "RedisAnswers", "SqliteAnswers", "ElasticIndex", "ElasticVersions", "LanceIndex", "LanceVersions",
     "InlineQueue", "CeleryQueue",
+    "CrossEncoderEntailment",
     "CachedEmbedder", "CrossEncoderReranker", "EndpointEmbedder", "PairEmbedder", "SentenceTransformerEmbedder",
     "ExtractiveGenerator", "OpenAiGenerator", "RagGenerator", "TransformersGenerator",
 }  # fmt: skip

@@ -73,7 +73,7 @@ def build_causal(folder: Path) -> Path:
         ]
         target = tokenizer(answer, add_special_tokens=False)["input_ids"] + [3]
         batch.append((prompt + target, [-100] * len(prompt) + target))
-    _train(model, lambda: [model(input_ids=torch.tensor([i]), labels=torch.tensor([t])).loss for i, t in batch])
+    train_briefly(model, lambda: [model(input_ids=torch.tensor([i]), labels=torch.tensor([t])).loss for i, t in batch])
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -145,7 +145,7 @@ def build_seq2seq(folder: Path) -> Path:
         prompt = "\n\n".join(m["content"] for m in prompt_of(question)) + "\n\n"
         target = tokenizer(answer, add_special_tokens=False)["input_ids"] + [3]
         batch.append((tokenizer(prompt)["input_ids"], target))
-    _train(model, lambda: [model(input_ids=torch.tensor([i]), labels=torch.tensor([t])).loss for i, t in batch])
+    train_briefly(model, lambda: [model(input_ids=torch.tensor([i]), labels=torch.tensor([t])).loss for i, t in batch])
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -171,7 +171,7 @@ def build_cross_encoder(folder: Path) -> Path:
     return folder
 
 
-def _train(model: Any, losses: Any) -> None:
+def train_briefly(model: Any, losses: Any) -> None:
     import torch
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)

@@ -137,7 +137,8 @@ def _show_text(screen: Console, found: Answer, width: int) -> None:
     screen.print()
     for sentence in found.sentences:
         if not sentence.supported:
-            screen.print(Text.assemble(("unsupported: ", "bold red"), clean(sentence.text)), width=width)
+            why = f" ({clean(sentence.unsupported)})" if sentence.unsupported else ""
+            screen.print(Text.assemble(("unsupported: ", "bold red"), clean(sentence.text), (why, "dim")), width=width)
     grouped: dict[tuple[int, str], list[Citation]] = {}
     for citation in found.citations:
         grouped.setdefault((citation.marker, citation.doc_id), []).append(citation)

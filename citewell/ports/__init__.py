@@ -27,6 +27,7 @@ from citewell.ports.inspection import Finding, Inspected, Inspection
 from citewell.ports.models import (
     Embedder,
     EmbedderCard,
+    Entailment,
     Generator,
     GeneratorCard,
     KeepsVectors,
@@ -47,6 +48,7 @@ __all__ = [
     "DocumentWrite",
     "Embedder",
     "EmbedderCard",
+    "Entailment",
     "Finding",
     "Generator",
     "GeneratorCard",

@@ -70,6 +70,14 @@ class RerankResult:
     stopped: str = ""
 
 
+class Entailment(Backend, Protocol):
+    """Says whether one text follows from another."""
+
+    def entail(self, pairs: Sequence[tuple[str, str]]) -> Sequence[float]:
+        """Probability that the second text of each pair follows from the first, in [0, 1]."""
+        ...
+
+
 class Generator(Backend, Protocol):
     """Questions with their evidence to text with markers `[n]`, n being the rank of a hit."""
 

@@ -31,7 +31,9 @@ class AnswerState(StrEnum):
 class Citation(Record):
     """Proof of one sentence: `quote == document.text[start:end]`, and the same span inside the passage's text.
 
-    `sentence` is the ordinal of the answer's sentence, `support` in [0, 1] says how much of it the quote carries.
+    `sentence` is the ordinal of the answer's sentence, `support` in [0, 1] says how much of it the quote carries: words
+    and, where it is not None, `cosine`; `entailment` is the probability by the model that is set for it. `added`: the
+    generator wrote no marker, and the sentence stands there word for word.
     """
 
     marker: int
@@ -49,15 +51,22 @@ class Citation(Record):
     heading: str = ""
     page: int = 0
     passage_hash: str = ""
+    cosine: float | None = None
+    entailment: float | None = None
+    added: bool = False
 
 
 class Sentence(Record):
-    """One sentence of an answer, markers removed: `answer.text[start:end]` is the sentence with its markers."""
+    """One sentence of an answer, markers removed: `answer.text[start:end]` is the sentence with its markers.
+
+    `unsupported` flags a sentence that no passage supports, and says why: empty where one does.
+    """
 
     text: str
     start: int
     end: int
     supported: bool
+    unsupported: str = ""
 
 
 class Draft(Record):

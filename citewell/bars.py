@@ -1,0 +1,31 @@
+"""What was calibrated, as data: how much support a citation needs, by language, and who found that out.
+
+A bar with a cosine counts for one embedder alone: another one's cosines lie elsewhere. `citewell eval citations`
+chooses them; `citation_bars` in the settings has an operator's own.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Bar(BaseModel):
+    """What support has to reach: `cosine` is the weight of the cosine, in [0, 1], the words have the rest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    least: float = Field(ge=0, le=1)
+    cosine: float = Field(0.0, ge=0, le=1)
+    embedder: str = ""
+    source: str = ""
+
+
+BARS: dict[str, tuple[Bar, ...]] = {}
+# By words alone, in a language that nobody has calibrated.
+ELSEWHERE = Bar(least=0.6, source="chosen by hand")
+
+
+def bar_for(lang: str, embedder: str, own: Bar | None = None) -> Bar:
+    """The operator's own bar, else the calibrated one: with the cosine of this embedder where there is one."""
+    known = ([own] if own else []) + sorted(BARS.get(lang, ()), key=lambda bar: -bar.cosine)
+    return next((bar for bar in known if not bar.cosine or bar.embedder == embedder), ELSEWHERE)
