@@ -284,6 +284,26 @@ def test_an_adapter_changes_what_is_written(llama: Path, tmp_path: Path) -> None
     writer.close()
 
 
+@pytest.mark.filterwarnings("ignore")  # bitsandbytes and transformers, of each other
+@pytest.mark.parametrize(("kind", "kept", "near"), [("bitsandbytes-8bit", 1.0, 0.99), ("bitsandbytes-4bit", 0.5, 0.9)])
+def test_bitsandbytes_works_without_a_gpu(llama: Path, kind: str, kept: float, near: float) -> None:
+    """Its weights take a byte, or half of one, and the model expects nearly the same of the next token."""
+    pytest.importorskip("bitsandbytes")
+    import torch
+
+    plain, small = generator(llama), generator(llama, quantization=kind)
+    assert text_of(small, 0)
+    plain.load()
+    prompt = torch.tensor([plain._prompt(job(0))])
+    with torch.inference_mode():
+        expected, found = (writer._model(prompt).logits[0, -1].float() for writer in (plain, small))
+    assert torch.cosine_similarity(expected, found, dim=0) > near
+    weights = [writer._model.model.layers[0].mlp.up_proj.weight for writer in (plain, small)]
+    assert weights[1].numel() * weights[1].element_size() == weights[0].numel() * kept
+    plain.close()
+    small.close()
+
+
 @pytest.mark.filterwarnings("ignore")  # torchao and transformers, of each other
 def test_quantised_weights_write_nearly_the_same(llama: Path) -> None:
     pytest.importorskip("torchao")
