@@ -13,7 +13,7 @@ from citewell.errors import NotFound, Overloaded, Unavailable, UnknownGenerator
 from citewell.evaluate.conditions import Cell
 from citewell.evaluate.journal import Journal
 from citewell.evaluate.questions import QuestionSet
-from citewell.records import Answer, Question, Terms
+from citewell.records import Answer, Question, Terms, text_hash
 
 # Seconds between two tries of a service that takes no more questions.
 _PAUSE_S = 1.0
@@ -78,7 +78,7 @@ def ask_all(
         while len(under_way) >= pace.at_once:
             _take(engine, under_way, journal, pace)
             tell(len(journal.answers))
-        answer = _submit(engine, cell, question, f"{journal.run}/{cell}/{question_id}", pace)
+        answer = _submit(engine, cell, question, text_hash(f"{journal.run}/{cell}/{question_id}"), pace)
         under_way.append(_Asked(cell, question_id, answer.id))
     while under_way:
         _take(engine, under_way, journal, pace)
