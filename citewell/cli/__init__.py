@@ -21,8 +21,8 @@ from citewell.cli.answers import group as _answers
 from citewell.cli.ask import ask as _ask
 from citewell.cli.config import config as _config
 from citewell.cli.doctor import doctor as _doctor
-from citewell.cli.eval import group as _eval
 from citewell.cli.eval import tune as _tune
+from citewell.cli.eval_answers import group as _eval
 from citewell.cli.index import group as _index
 from citewell.cli.info import info as _info
 from citewell.cli.ingest import ingest as _ingest

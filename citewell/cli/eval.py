@@ -44,10 +44,14 @@ Out = Annotated[
     typer.Option("--out", metavar="FILE", help="Write the report there, as .json, .md or .html; repeatable."),
 ]
 Limit = Annotated[int, typer.Option("--limit", min=0, metavar="N", help="Only the first N judged questions; 0: all.")]
+Baseline = Annotated[Path | None, typer.Option("--baseline", metavar="FILE", help="An earlier report to compare with.")]
+FailBelow = Annotated[
+    float, typer.Option("--fail-below", min=0, max=1, metavar="DELTA", help="Most that a figure may fall; then exit 1.")
+]
 
 group = typer.Typer(
     name="eval",
-    help="Measure with your own judged questions: `citewell eval retrieval`.",
+    help="Measure with your own judged questions: `citewell eval retrieval`, `citewell eval answers`.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
@@ -64,13 +68,8 @@ def retrieval(
     stack: Stacks = "",
     index: IndexName = "",
     out: Out = None,
-    baseline: Annotated[
-        Path | None, typer.Option("--baseline", metavar="FILE", help="An earlier report to compare with.")
-    ] = None,
-    fail_below: Annotated[
-        float,
-        typer.Option("--fail-below", min=0, max=1, metavar="DELTA", help="Most that a figure may fall; then exit 1."),
-    ] = 0.01,
+    baseline: Baseline = None,
+    fail_below: FailBelow = 0.01,
     as_json: AsJson = False,
 ) -> None:
     """Say how well the right documents are found: figures as trec_eval's, with intervals and paired tests.
@@ -89,7 +88,7 @@ def retrieval(
     from citewell.evaluate.retrieval import fallen, measure, report
 
     collection = _collection(corpus, queries, qrels, split, limit)
-    before = _report_of(baseline, collection.name) if baseline else None
+    before = report_of(baseline, collection.name) if baseline else None
     modes = list(dict.fromkeys(name.strip() for name in mode.split(",") if name.strip()))
     measured = []
     with tempfile.TemporaryDirectory(prefix="citewell-eval-") as folder:
@@ -199,7 +198,7 @@ def _engine(corpus: Path | None, folder: Path, stack: str = "", index: str = "")
         if corpus is not None:
             life.callback(engine.library.remove)
             with waiting(f"loading the documents of {corpus}"):
-                _load(engine, corpus)
+                load_corpus(engine, corpus)
         yield engine
 
 
@@ -211,7 +210,7 @@ def _stacks(named: str) -> list[str]:
     return list(dict.fromkeys(_STACKS[name] for name in names)) or [""]
 
 
-def _load(engine: Engine, corpus: Path) -> None:
+def load_corpus(engine: Engine, corpus: Path) -> None:
     from citewell.errors import InvalidDocument
 
     for outcome in engine.ingest([str(corpus)]):
@@ -219,7 +218,7 @@ def _load(engine: Engine, corpus: Path) -> None:
             raise InvalidDocument(f"{corpus}, {outcome.doc_id}: {outcome.reason}", remedy=outcome.remedy)
 
 
-def _report_of(file: Path, collection: str) -> dict[str, Any]:
+def report_of(file: Path, collection: str) -> dict[str, Any]:
     """A saved report, or a collection's figures in a file for several (`collections: {NAME: {figures: …}}`)."""
     import yaml
 

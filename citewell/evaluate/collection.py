@@ -44,7 +44,7 @@ def from_folder(folder: Path, split: str = "test", limit: int = 0) -> Collection
 
 def from_files(queries: Path, qrels: Path, name: str = "", limit: int = 0) -> Collection:
     """The judged questions of two files, the first `limit` of them; raises `BadInput` that names file and line."""
-    judged = _judgements(qrels)
+    judged = judgements(qrels)
     found: list[JudgedQuestion] = []
     unjudged, known = 0, set()
     for key, text, lang in _questions(queries):
@@ -109,7 +109,8 @@ def _json_question(file: Path, number: int, line: str) -> tuple[str, str, str]:
     return str(key), str(row.get("text", "")), str(row.get("lang") or "")
 
 
-def _judgements(file: Path) -> dict[str, dict[str, int]]:
+def judgements(file: Path) -> dict[str, dict[str, int]]:
+    """Grades by document id, by question id; raises `BadInput` that names file and line."""
     judged: dict[str, dict[str, int]] = {}
     for number, line in text_lines(file):
         fields = line.split("\t") if "\t" in line else line.split()

@@ -19,12 +19,12 @@ _ARTICLES = {
 _BY_CHARACTER = ("ja", "ko", "zh")
 
 
-def normalized(text: str, lang: str = "en") -> str:
-    """Lower case without punctuation, articles and more than one space in a row."""
+def normalized(text: str, lang: str = "en", *, articles: bool = False) -> str:
+    """Lower case without punctuation and more than one space in a row; also without articles, unless wanted."""
     lowered = unicodedata.normalize("NFKC", text).lower()
     bare = "".join(c for c in lowered if not unicodedata.category(c).startswith(("P", "S")))
-    articles = _ARTICLES.get(lang)
-    return " ".join((articles.sub(" ", bare) if articles else bare).split())
+    known = None if articles else _ARTICLES.get(lang)
+    return " ".join((known.sub(" ", bare) if known else bare).split())
 
 
 def exact_match(answer: str, references: Iterable[str], lang: str = "en") -> float:
@@ -35,13 +35,32 @@ def exact_match(answer: str, references: Iterable[str], lang: str = "en") -> flo
 
 def f1(answer: str, references: Iterable[str], lang: str = "en") -> float:
     """The greatest F1 with any of the references, in [0, 1]: over words, or characters in Japanese and Korean."""
-    own = _units(answer, lang)
-    return max((_f1(own, _units(reference, lang)) for reference in references), default=0.0)
+    own = units(answer, lang)
+    return max((_f1(own, units(reference, lang)) for reference in references), default=0.0)
 
 
-def _units(text: str, lang: str) -> list[str]:
-    clean = normalized(text, lang)
-    return list(clean.replace(" ", "")) if lang in _BY_CHARACTER else clean.split()
+def holds(answer: str, references: Iterable[str], lang: str = "en") -> float:
+    """1.0 when one of the references stands in the answer as a whole, both normalized; else 0.0.
+
+    An answer in sentences cannot match "30 days" exactly and has a low F1 with it, however right it is.
+    """
+    own = units(answer, lang)
+    for reference in references:
+        other = units(reference, lang)
+        if other and any(own[at : at + len(other)] == other for at in range(len(own) - len(other) + 1)):
+            return 1.0
+    return 0.0
+
+
+def by_character(lang: str) -> bool:
+    """Whether a language is compared by characters."""
+    return lang in _BY_CHARACTER
+
+
+def units(text: str, lang: str, *, articles: bool = False) -> list[str]:
+    """What is compared: the words of the normalized text, or its characters in Japanese, Korean and Chinese."""
+    clean = normalized(text, lang, articles=articles)
+    return list(clean.replace(" ", "")) if by_character(lang) else clean.split()
 
 
 def _f1(own: list[str], reference: list[str]) -> float:

@@ -1,4 +1,4 @@
-"""A retrieval report as JSON, as Markdown, and as one HTML page that needs nothing else."""
+"""A report as JSON, as Markdown, and as one HTML page that needs nothing else: of retrieval, or of answers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from citewell.errors import BadInput
+from citewell.evaluate.answer_pages import answer_lines, answer_page
 from citewell.evaluate.measures import MEASURES
 
 _PLOTTED = ("nDCG@10", "R@10")
@@ -16,9 +17,8 @@ _PLOTTED = ("nDCG@10", "R@10")
 
 def save(report: Mapping[str, Any], file: Path) -> None:
     """Write the report in the form that the file's name asks for: .json, .md or .html."""
+    check_name(file)
     forms = {".json": as_json, ".md": as_markdown, ".html": as_html}
-    if file.suffix not in forms:
-        raise BadInput(f"a report cannot be written as {file.name}", remedy="End the name in .json, .md or .html.")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(forms[file.suffix](report), "utf-8")
@@ -26,12 +26,19 @@ def save(report: Mapping[str, Any], file: Path) -> None:
         raise BadInput(f"the report {file} cannot be written: {error}", remedy="Name another file.") from None
 
 
+def check_name(file: Path) -> None:
+    """Raises `BadInput` for a name that says no form of a report."""
+    if file.suffix not in (".json", ".md", ".html"):
+        raise BadInput(f"a report cannot be written as {file.name}", remedy="End the name in .json, .md or .html.")
+
+
 def as_json(report: Mapping[str, Any]) -> str:
     return json.dumps(report, ensure_ascii=False, indent=2) + "\n"
 
 
 def as_markdown(report: Mapping[str, Any]) -> str:
-    return "\n".join(_markdown(report)) + "\n"
+    lines = answer_lines(report) if report.get("kind") == "answers" else _markdown(report)
+    return "\n".join(lines) + "\n"
 
 
 def _markdown(report: Mapping[str, Any]) -> Iterator[str]:
@@ -58,6 +65,9 @@ def _markdown(report: Mapping[str, Any]) -> Iterator[str]:
 def as_html(report: Mapping[str, Any]) -> str:
     from jinja2 import Environment
 
-    source = resources.files("citewell.evaluate").joinpath("report.html.j2").read_text("utf-8")
+    answers = report.get("kind") == "answers"
+    name = "answers.html.j2" if answers else "report.html.j2"
+    source = resources.files("citewell.evaluate").joinpath(name).read_text("utf-8")
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
-    return template.render(report=report, measures=MEASURES, plotted=_PLOTTED)
+    shown = answer_page(report) if answers else {"measures": MEASURES, "plotted": _PLOTTED}
+    return template.render(report=report, **shown)

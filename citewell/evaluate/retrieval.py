@@ -189,17 +189,17 @@ def _rounded(value: Mean | Difference) -> dict[str, float]:
     return {name: round(number, 4) for name, number in vars(value).items()}
 
 
-def fallen(now: Mapping[str, Any], before: Mapping[str, Any], most: float) -> list[str]:
-    """What fell by more than `most` since an earlier report of the same collection; what is gone fell too.
+def fallen(now: Mapping[str, Any], before: Mapping[str, Any], most: float, gated: Sequence[str] = _GATED) -> list[str]:
+    """What of `gated` fell by more than `most` since an earlier report of the same collection; what is gone fell too.
 
     An earlier figure is a number, or has one under `value`.
     """
     lost = []
     for mode, langs in before["figures"].items():
         for lang, figures in langs.items():
-            for name in [name for name in _GATED if name in figures]:
+            for name in [name for name in gated if figures.get(name) is not None]:
                 was = _number(figures[name])
-                new = now["figures"].get(mode, {}).get(lang, {}).get(name, {}).get("value")
+                new = (now["figures"].get(mode, {}).get(lang, {}).get(name) or {}).get("value")
                 if new is None or new < was - most:
                     lost.append(f"{name} of {mode}, {lang}: {was:.4f} -> {'absent' if new is None else f'{new:.4f}'}")
     return lost
