@@ -37,15 +37,10 @@ Seed = Annotated[int, typer.Option("--seed", help="Of everything that is drawn."
 
 group = typer.Typer(
     name="train",
-    help="Train small models of your own: `citewell train reader`.",
+    help="Train small models of your own: a reader, a generator.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
-
-
-@group.callback()
-def _train() -> None:
-    """Keeps `reader` a command of its own while it is the only one."""
 
 
 @group.command()
@@ -91,13 +86,17 @@ def reader(
         raise typer.Exit(130) from None
     finally:
         embedder.close()
-    described = json.loads((made / "reader.json").read_text("utf-8"))
+    _show_made("reader", made, "reader.json", as_json)
+
+
+def _show_made(name: str, made: Path, file: str, as_json: bool) -> None:
+    described = json.loads((made / file).read_text("utf-8"))
     if as_json:
         emit_json({"folder": str(made), "figures": described["figures"]})
-    else:
-        show_line("reader", str(made))
-        for name, value in described["figures"].items():
-            show_line(name, f"{value:.2f}")
+        return
+    show_line(name, str(made))
+    for figure, value in described["figures"].items():
+        show_line(figure, f"{value:.3g}")
 
 
 class _Watch:
@@ -129,7 +128,7 @@ class _Watch:
         left = f", {_duration((what['steps'] - step) / rate)} left" if rate else ""
         shown = [
             f"{key.removeprefix('eval_')} {what[key]:.3g}"
-            for key in ("loss", "eval_f1", "eval_exact_match")
+            for key in ("loss", "eval_loss", "eval_f1", "eval_exact_match", "eval_refused")
             if key in what
         ]
         show_line(f"step {step} of {what['steps']}", ", ".join(shown) + left)

@@ -153,16 +153,19 @@ class TransformersGenerator:
         room = evidence_room(self._model.config, self._max_new_tokens)
         budget = max(min(self._settings.evidence_tokens, room), _LEAST_BUDGET)
         chat = messages(job.question, job.evidence, budget=budget, count=self._count)
-        if self._tokenizer.chat_template and self._table.chat_template == "model":
-            found: Any = self._tokenizer.apply_chat_template(
-                chat, add_generation_prompt=True, tokenize=True, return_dict=True
-            )["input_ids"]
-        else:
-            found = self._tokenizer("\n\n".join(m["content"] for m in chat) + "\n\n")["input_ids"]
-        return list(found)
+        return prompt_tokens(self._tokenizer, chat, self._table.chat_template == "model")
 
     def _count(self, text: str) -> int:
         return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def prompt_tokens(tokenizer: Any, chat: list[dict[str, str]], templated: bool = True) -> list[int]:
+    """Messages as a model reads them: by its tokenizer's chat template, or as plain text where there is none."""
+    if tokenizer.chat_template and templated:
+        found: Any = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=True)
+    else:
+        found = tokenizer("\n\n".join(m["content"] for m in chat) + "\n\n")
+    return list(found["input_ids"])
 
 
 class _Text:
