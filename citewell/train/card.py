@@ -82,15 +82,19 @@ def curves(history: Sequence[Mapping[str, Any]]) -> str:
     """Training loss and development F1 by step, as an SVG picture."""
     loss = [(row["step"], float(row["loss"])) for row in history if "loss" in row]
     shared = [(row["step"], float(row["eval_f1"])) for row in history if "eval_f1" in row]
-    steps = max((step for step, _ in (*loss, *shared)), default=1)
+    return picture(loss, shared, f"F1, 0 to 100 (last {_last(shared):.1f})", 100.0)
+
+
+def picture(loss: Sequence[tuple[int, float]], figure: Sequence[tuple[int, float]], name: str, most: float) -> str:
+    """The loss and one figure, of 0 to `most`, by step; SVG."""
+    steps = max((step for step, _ in (*loss, *figure)), default=1)
     top = max((value for _, value in loss), default=1.0)
-    size, end = f"0 0 {_WIDTH} {_HEIGHT}", f"F1, 0 to 100 (last {_last(shared):.1f})"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{size}" font-family="sans-serif" font-size="11">'
-        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>'
-        f"{_line(loss, steps, top, '#c0504d')}{_line(shared, steps, 100.0, '#1f6fb2')}"
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" '
+        f'font-size="11"><rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>'
+        f"{_line(loss, steps, top, '#c0504d')}{_line(figure, steps, most, '#1f6fb2')}"
         f'<text x="{_MARGIN}" y="16" fill="#c0504d">loss, 0 to {top:.1f}</text>'
-        f'<text x="{_WIDTH - _MARGIN}" y="16" fill="#1f6fb2" text-anchor="end">{end}</text>'
+        f'<text x="{_WIDTH - _MARGIN}" y="16" fill="#1f6fb2" text-anchor="end">{name}</text>'
         f'<text x="{_WIDTH // 2}" y="{_HEIGHT - 8}" text-anchor="middle">step 0 to {steps}</text></svg>\n'
     )
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +23,12 @@ from citewell.train.card import write_reader
 from citewell.train.marked import Marked, MarkedSet, read_set
 from citewell.train.negatives import hard_negatives
 from citewell.train.reader import Plan, make_trainer, material
+from citewell.train.runs import opened
 
 if TYPE_CHECKING:
     import torch
 
 Tell = Callable[[dict[str, Any]], None]
-_PLAN = "plan.json"
 _NEGATIVES = "negatives.json"
 
 
@@ -54,7 +53,7 @@ def train_reader(course: Course, embedder: Embedder, encoder: Path, *, resume: b
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     folder = course.folder
-    checkpoints = _opened(course, resume)
+    checkpoints = opened(folder, _described(course), resume=resume)
     sets = [read_set(path) for path in course.train]
     dev = [read_set(path) for path in course.dev]
     for one in (*sets, *dev):
@@ -78,39 +77,6 @@ def train_reader(course: Course, embedder: Embedder, encoder: Path, *, resume: b
             remedy="Free space on that disk, then run the same command with --resume.",
         ) from error
     return made
-
-
-def _opened(course: Course, resume: bool) -> list[Path]:
-    """The folder made ready; its whole checkpoints in order."""
-    folder, plan = course.folder, _described(course)
-    file = folder / _PLAN
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        before = json.loads(file.read_text("utf-8")) if file.is_file() else None
-        if before is None:
-            file.write_text(json.dumps(plan, indent=2) + "\n", "utf-8")
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{folder} cannot be used: {error}", remedy="Name another folder with --out.") from None
-    if before is None:
-        return []
-    if not resume:
-        raise BadInput(f"{folder} has a run in it", remedy="Go on with --resume, or name another folder with --out.")
-    if before != plan:
-        changed = sorted(key for key in {*before, *plan} if before.get(key) != plan.get(key))
-        raise BadInput(
-            f"the run in {folder} was begun with other settings: {', '.join(changed)}",
-            remedy="Give the same sets and options, or name another folder with --out.",
-        )
-    return _checkpoints(folder)
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    """Those that were written whole: the trainer's state is the last file of one. A half one is removed."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    for half in [path for path in found if not (path / "trainer_state.json").is_file()]:
-        shutil.rmtree(half)
-        found.remove(half)
-    return found
 
 
 def _described(course: Course) -> dict[str, Any]:
