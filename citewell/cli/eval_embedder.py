@@ -40,7 +40,8 @@ def embedder(candidate: Candidate, corpus: Corpora, limit: Limit = 0, out: Out =
     from citewell.evaluate.collection import from_folder
     from citewell.evaluate.gate import report
 
-    rows, about = [], {}
+    rows: list[Compared] = []
+    about: dict[str, Any] = {}
     for folder in corpus:
         collection = from_folder(folder, limit=limit)
         row, about = _compared(candidate, folder, collection)

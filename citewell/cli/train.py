@@ -179,6 +179,27 @@ def embedder(
     _show_made("embedder", made, "figures.json", as_json)
 
 
+@group.command()
+def ship(
+    model: Annotated[Path, typer.Argument(metavar="DIR", help="The result of `citewell train embedder`.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="An empty folder, or a new one.")],
+) -> None:
+    """Write a trained embedder for a package: bytes for word embeddings, no file over 25 MB, checksums.
+
+    Examples:
+
+    ```
+    citewell train ship build/embedder/embedder --out multilingual
+    ```
+    """
+    from citewell.train.shipping import ship as write
+
+    made = write(model, out)
+    for file in sorted(made.rglob("*")):
+        if file.is_file():
+            show_line(str(file.relative_to(made)), f"{file.stat().st_size:,} bytes")
+
+
 def _show_made(name: str, made: Path, file: str, as_json: bool) -> None:
     described = json.loads((made / file).read_text("utf-8"))
     if as_json:

@@ -82,7 +82,7 @@ def make_trainer(
 
     class Distiller(Trainer):
         def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-            found = figures(self.model)
+            found = figures(student)
             metrics = {f"eval_{name}": value for name, value in found.items()}
             metrics[MEAN] = sum(found.values()) / max(1, len(found))
             self.log(metrics)

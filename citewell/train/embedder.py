@@ -25,10 +25,10 @@ from citewell.train.course import Tell
 from citewell.train.distil import MEAN, Distilling, make_trainer
 from citewell.train.embedder_card import write_embedder
 from citewell.train.figures import dense
-from citewell.train.judged import JudgedSet, hashes_of, read_judged
+from citewell.train.judged import Given, JudgedSet, hashes_of, read_judged
 from citewell.train.lessons import Batches, Lesson, Texts, shares
 from citewell.train.negatives import lexical_negatives
-from citewell.train.parallel import Translation, read_parallel, without
+from citewell.train.parallel import read_parallel, without
 from citewell.train.student import encode, student_of
 from citewell.train.vocabulary import learn, start
 
@@ -50,20 +50,6 @@ class EmbedderCourse:
     dev: tuple[Path, ...]
     folder: Path
     plan: Distilling
-
-
-@dataclass(frozen=True)
-class Given:
-    """What the files hold, less every text of a development set."""
-
-    translations: list[Translation]
-    pairs: list[JudgedSet]
-    dev: list[JudgedSet]
-
-    @property
-    def languages(self) -> tuple[str, ...]:
-        """Of translations and questions, the teacher's first."""
-        return tuple(dict.fromkeys(("en", *sorted({t.lang for t in self.translations} | {p.lang for p in self.pairs}))))
 
 
 def train_embedder(course: EmbedderCourse, teacher: Embedder, encoder: Path, *, resume: bool, tell: Tell) -> Path:
@@ -227,7 +213,7 @@ def _answers(one: JudgedSet, wrongs: Sequence[int], texts: Texts) -> list[tuple[
     keys = list(one.texts)
     places = dict(zip(keys, texts.add([text.whole for text in one.texts.values()]), strict=True))
     asked = texts.add([question.text for question in one.questions])
-    items = []
+    items: list[tuple[int, ...]] = []
     for number, question, wrong in zip(asked, one.questions, wrongs, strict=True):
         best = max(question.grades, key=question.grades.__getitem__)
         items.append((number, places[best], places[keys[wrong]] if wrong >= 0 else -1))

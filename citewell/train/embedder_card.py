@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from citewell.embed.sentence import weights_hash
 from citewell.train.card import CARD, CURVES, picture
 from citewell.train.distil import MEAN
-from citewell.train.judged import JudgedSet
-from citewell.train.parallel import Translation
+from citewell.train.judged import Given
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -20,17 +19,6 @@ if TYPE_CHECKING:
 _READS = 256
 FIGURES = "figures.json"
 _MODULES = (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
-
-
-class Given(Protocol):
-    """What it was trained on."""
-
-    translations: list[Translation]
-    pairs: list[JudgedSet]
-    dev: list[JudgedSet]
-
-    @property
-    def languages(self) -> tuple[str, ...]: ...
 
 
 def write_embedder(
@@ -56,13 +44,12 @@ def write_embedder(
 
 def write_layout(folder: Path, tokenizer: Tokenizer, dimension: int) -> None:
     """What the library reads beside weights and configuration."""
-    from transformers import PreTrainedTokenizerFast
+    import transformers
 
     marks = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     names = ["input_ids", "attention_mask"]
-    made: Any = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_max_length=_READS, model_input_names=names, **marks
-    )
+    make: Any = transformers.PreTrainedTokenizerFast
+    made = make(tokenizer_object=tokenizer, model_max_length=_READS, model_input_names=names, **marks)
     made.save_pretrained(folder)
     modules = [
         {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{kind}"}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from citewell.errors import BadInput
 from citewell.train.marked import Text, meta, relevant, rows, text_hash
+from citewell.train.parallel import Translation
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,20 @@ class JudgedSet:
         keys = [*wanted, *others[::step][: max(0, texts - len(wanted))]]
         kept = {key: self.texts[key] for key in keys}
         return JudgedSet(self.name, self.lang, self.licence, self.source, kept, asked)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the files hold, less every text of a development set."""
+
+    translations: list[Translation]
+    pairs: list[JudgedSet]
+    dev: list[JudgedSet]
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Of translations and questions, the teacher's first."""
+        return tuple(dict.fromkeys(("en", *sorted({t.lang for t in self.translations} | {p.lang for p in self.pairs}))))
 
 
 def read_judged(folder: Path) -> JudgedSet:

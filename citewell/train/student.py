@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from citewell import device
 from citewell.train.alignment import Floats
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def student_of(teacher: Path, rows: Floats) -> torch.nn.Module:
     from transformers import BertModel
 
     bert: Any = BertModel.from_pretrained(str(teacher), add_pooling_layer=False, local_files_only=True)
-    words = torch.nn.Embedding(*rows.shape, padding_idx=0)
+    words = torch.nn.Embedding(rows.shape[0], rows.shape[1], padding_idx=0)
     with torch.no_grad():
         words.weight.copy_(torch.from_numpy(rows))
     bert.embeddings.word_embeddings = words
@@ -77,7 +78,8 @@ def encode(student: Any, tokenizer: Tokenizer, texts: list[str], batch: int = 32
     order = sorted(range(len(ids)), key=lambda n: len(ids[n]))
     where = next(student.parameters()).device
     found = np.zeros((len(texts), student.bert.config.hidden_size), dtype=np.float32)
-    with torch.inference_mode(), torch.autocast(where.type, dtype=torch.bfloat16):
+    half = device.dtype(where.type) is torch.bfloat16
+    with torch.inference_mode(), torch.autocast(where.type, dtype=torch.bfloat16, enabled=half):
         for start in range(0, len(order), batch):
             some = order[start : start + batch]
             given = {key: value.to(where) for key, value in padded([ids[n] for n in some]).items()}

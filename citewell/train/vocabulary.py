@@ -161,7 +161,7 @@ def _explained(tables: Sequence[Table], rows: Floats, size: int) -> tuple[Floats
         new, old = table.new[sure], table.old[sure]
         np.add.at(total, new, rows[old] * (table.weight[sure] * table.seen[new])[:, None])
         texts[np.unique(new)] += table.seen[np.unique(new)]
-    return total / np.maximum(texts, 1)[:, None], texts > 0
+    return (total / np.maximum(texts, 1)[:, None]).astype(np.float32), texts > 0
 
 
 def _meant(new: Tokenizer, teacher: Tokenizer, translations: Sequence[Translation]) -> list[Table]:
