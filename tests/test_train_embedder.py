@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -180,6 +181,16 @@ def test_a_killed_run_goes_on_from_its_checkpoint(encoder: Path, files: Path, tm
     steps = [what["step"] for what in told if "loss" in what]
     assert min(steps) > saved - 1, "it began anew instead of going on"
     assert json.loads((again / "figures.json").read_text("utf-8"))["figures"]["es"] > 0.2
+
+
+def test_a_run_that_ended_goes_on_with_more_steps(made: Path, encoder: Path, files: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(made.parent, tmp_path / "run"))
+    told: list[dict[str, Any]] = []
+    course = course_of(files, folder, dataclasses.replace(PLAN, steps=100, fall=10))
+    train_embedder(course, EncoderTeacher(encoder), encoder, resume=True, tell=told.append)
+    rates = {what["step"]: what["learning_rate"] for what in told if "learning_rate" in what}
+    assert max(rates) == 100
+    assert rates[100] < PLAN.word_rate / 5
 
 
 def test_another_plan_does_not_go_on_in_the_folder(made: Path, encoder: Path, files: Path) -> None:

@@ -52,6 +52,7 @@ class Slope:
     """The share of the rate by step. The library keeps `falls` with a checkpoint and brings it back."""
 
     def __init__(self, plan: Distilling) -> None:
+        self.planned = (plan.steps, plan.fall)
         self.rise = min(200, max(1, plan.steps // 20))
         self.fall = max(1, min(plan.fall, plan.steps))
         self.falls = plan.steps - self.fall
@@ -93,6 +94,10 @@ def make_trainer(
         def __init__(self) -> None:
             self.checked = time.monotonic()
             self.worse = 0
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if slope.planned != (plan.steps, plan.fall):  # a checkpoint brought those of its time
+                vars(slope).update(vars(Slope(plan)))
 
         def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             set_frozen(student, frozen=state.global_step < plan.frozen)
