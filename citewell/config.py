@@ -89,7 +89,8 @@ class Settings(BaseSettings):
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="Address of Redis: answers, leases, queue.")
     embedder: str = Field(
         "packaged",
-        description="`packaged` (MiniLM from pip), a sentence-transformers model, `dpr:Q,P` or `openai:MODEL`.",
+        description="`packaged` (MiniLM from pip), `multilingual`, a sentence-transformers model, `dpr:Q,P` or "
+        "`openai:MODEL`.",
     )
     embedder_url: str = Field("", description="Address behind which `openai:MODEL` finds `/embeddings`.")
     embedder_api_key: SecretStr = Field(SecretStr(""), description="Key of that endpoint, when it wants one.")

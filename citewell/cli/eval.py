@@ -93,7 +93,7 @@ def retrieval(
     measured = []
     with tempfile.TemporaryDirectory(prefix="citewell-eval-") as folder:
         for name in _stacks(stack):
-            with _engine(corpus, Path(folder), name, index) as engine, waiting("measuring"):
+            with loaded_engine(corpus, Path(folder), name, index) as engine, waiting("measuring"):
                 measured.append(measure(engine, collection, modes))
     found = report(collection, measured)
     for file in out or ():
@@ -139,7 +139,7 @@ def tune(
     collection = _collection(corpus, queries, qrels, split, limit)
     with (
         tempfile.TemporaryDirectory(prefix="citewell-eval-") as folder,
-        _engine(corpus, Path(folder)) as engine,
+        loaded_engine(corpus, Path(folder)) as engine,
         waiting("tuning"),
     ):
         legs = [item.legs for item in fetch(engine, collection)]
@@ -176,7 +176,9 @@ def _collection(corpus: Path | None, queries: Path | None, qrels: Path | None, s
 
 
 @contextlib.contextmanager
-def _engine(corpus: Path | None, folder: Path, stack: str = "", index: str = "") -> Iterator[Engine]:
+def loaded_engine(
+    corpus: Path | None, folder: Path, stack: str = "", index: str = "", embedder: str = ""
+) -> Iterator[Engine]:
     """A loaded engine on the settings' index; with a corpus, on an index of its own, which goes again.
 
     `folder` keeps the vectors of a corpus from one stack to the next.
@@ -188,10 +190,12 @@ def _engine(corpus: Path | None, folder: Path, stack: str = "", index: str = "")
     chosen: dict[str, Any] = {"stack": stack} if stack else {}
     if index:
         chosen["index_name"] = index
+    if embedder:
+        chosen["embedder"] = embedder
     with contextlib.ExitStack() as life:
         life.enter_context(for_a_person())
         if corpus is not None:
-            chosen = {"stack": stack or "embedded", "index_name": f"eval-{uuid.uuid4().hex[:8]}"}
+            chosen |= {"stack": stack or "embedded", "index_name": f"eval-{uuid.uuid4().hex[:8]}"}
             chosen |= {"data_dir": folder, "embed_cache": True}
         with waiting("loading"):
             engine = life.enter_context(build(load_settings(**chosen), "ingest"))

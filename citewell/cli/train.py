@@ -34,10 +34,43 @@ Wrong = Annotated[
 ]
 CheckEvery = Annotated[int, typer.Option("--check-every", min=1, help="Steps between checkpoints with their figures.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of everything that is drawn.")]
+Parallel = Annotated[
+    list[Path],
+    typer.Option(
+        "--parallel", metavar="FILE", exists=True,
+        help='Translations, one {"en": TEXT, "ko": TEXT} a line, or a folder of such files; repeatable.',
+    ),
+]  # fmt: skip
+Pairs = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--pairs", metavar="SET", help="A folder with corpus, queries and qrels, in any language; repeatable.",
+        exists=True,
+    ),
+]  # fmt: skip
+Measured = Annotated[
+    list[Path],
+    typer.Option(
+        "--dev", metavar="SET", help="Measured with; what it holds is left out of the training; repeatable.",
+        exists=True,
+    ),
+]  # fmt: skip
+Teacher = Annotated[str, typer.Option("--teacher", help="Whose vectors are learned: `packaged`.")]
+Steps = Annotated[int, typer.Option("--steps", min=1, help="Most batches; --resume may give another number.")]
+Fall = Annotated[int, typer.Option("--fall", min=1, help="Steps in which the rate falls to nothing at the end.")]
+Tokens = Annotated[int, typer.Option("--tokens", min=64, help="Tokens in a batch.")]
+Pieces = Annotated[int, typer.Option("--pieces", min=100, help="Pieces that are learned for the vocabulary.")]
+Frozen = Annotated[int, typer.Option("--frozen", min=0, help="Steps in which the new words alone are trained.")]
+CheckMinutes = Annotated[
+    float, typer.Option("--check-minutes", min=0.0, help="Minutes between checkpoints with figures.")
+]
+Patience = Annotated[int, typer.Option("--patience", min=1, help="Checks without a better mean before the rate falls.")]
+# Of an evaluation's figures, those that tell how it ran.
+_NOT_SHOWN = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_best_f1", "eval_threshold")
 
 group = typer.Typer(
     name="train",
-    help="Train small models of your own: a reader, a generator.",
+    help="Train small models of your own: a reader, a generator, an embedder.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
@@ -89,6 +122,84 @@ def reader(
     _show_made("reader", made, "reader.json", as_json)
 
 
+@group.command()
+def embedder(
+    parallel: Parallel,
+    out: Out,
+    dev: Measured,
+    pairs: Pairs = None,
+    teacher: Teacher = "packaged",
+    resume: Resume = False,
+    steps: Steps = 20_000,
+    fall: Fall = 2_000,
+    tokens: Tokens = 8192,
+    pieces: Pieces = 36_000,
+    frozen: Frozen = 500,
+    check_minutes: CheckMinutes = 20.0,
+    patience: Patience = 6,
+    seed: Seed = 13,
+    as_json: AsJson = False,
+) -> None:
+    """Train an embedder for several languages from the packaged one, which knows English alone.
+
+    Needs `pip install 'citewell[train]'`. On a CPU it takes hours: run it in the background. A killed run goes on from
+    its last checkpoint with `--resume`, which may also give it more or fewer steps. The best checkpoint is kept in
+    DIR/embedder, which the setting `embedder` loads; its card says what it was made of and how good it is.
+
+    Examples:
+
+    ```
+    citewell train embedder --parallel translations.jsonl --pairs my-questions --dev my-test --out build/embedder
+    citewell train embedder --parallel translations.jsonl --dev my-test --out build/embedder --resume --steps 30000
+    ```
+    """
+    from citewell import parts
+    from citewell.config import load_settings
+    from citewell.embed.sentence import packaged_folder
+    from citewell.train.distil import Distilling
+    from citewell.train.embedder import EmbedderCourse, train_embedder
+
+    if teacher != "packaged":
+        raise typer.BadParameter("the packaged embedder is the one teacher there is", param_hint="--teacher")
+    plan = Distilling(
+        pieces=pieces, tokens=tokens, steps=steps, fall=fall, frozen=frozen, check_minutes=check_minutes,
+        patience=patience, seed=seed,
+    )  # fmt: skip
+    settings = load_settings(data_dir=out, embed_cache=True)
+    model = parts.cached(settings, parts.packaged_embedder(settings))
+    watch = _Watch(as_json)
+    try:
+        course = EmbedderCourse(tuple(parallel), tuple(pairs or ()), tuple(dev), out, plan)
+        made = train_embedder(course, model, packaged_folder(), resume=resume, tell=watch.tell)
+    except KeyboardInterrupt:
+        show_line("interrupted", "run the same command with --resume to go on from the last checkpoint")
+        raise typer.Exit(130) from None
+    finally:
+        model.close()
+    _show_made("embedder", made, "figures.json", as_json)
+
+
+@group.command()
+def ship(
+    model: Annotated[Path, typer.Argument(metavar="DIR", help="The result of `citewell train embedder`.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="An empty folder, or a new one.")],
+) -> None:
+    """Write a trained embedder for a package: bytes for word embeddings, no file over 25 MB, checksums.
+
+    Examples:
+
+    ```
+    citewell train ship build/embedder/embedder --out multilingual
+    ```
+    """
+    from citewell.train.shipping import ship as write
+
+    made = write(model, out)
+    for file in sorted(made.rglob("*")):
+        if file.is_file():
+            show_line(str(file.relative_to(made)), f"{file.stat().st_size:,} bytes")
+
+
 def _show_made(name: str, made: Path, file: str, as_json: bool) -> None:
     described = json.loads((made / file).read_text("utf-8"))
     if as_json:
@@ -112,12 +223,21 @@ class _Watch:
         elif "step" in what:
             self._step(what)
         elif "set" in what:
-            left = sum(what["left_out"].values())
-            show_line("set", f"{what['set']}: {what['questions']} questions" + (f", {left} left out" if left else ""))
-            for name in what["named"]:
-                show_line("left out", name)
-        else:
+            self._set(what)
+        elif "doing" in what:
+            show_line("now", what["doing"] + (f", {what['done']} of {what['of']}" if "of" in what else ""))
+        elif "windows" in what:
             show_line("windows", f"{what['windows']} to train on, {what['dev_windows']} to measure with")
+        else:
+            for name, counts in what.items():
+                show_line(name, ", ".join(f"{count} {kind}" for kind, count in counts.items()))
+
+    def _set(self, what: Mapping[str, Any]) -> None:
+        left = what["left_out"] if isinstance(what["left_out"], int) else sum(what["left_out"].values())
+        size = f"{what['questions']} questions" if "questions" in what else f"{what['translations']} translations"
+        show_line("set", f"{what['set']}: {size}" + (f", {left} left out" if left else ""))
+        for name in what.get("named", ()):
+            show_line("left out", name)
 
     def _step(self, what: Mapping[str, Any]) -> None:
         now, step = time.monotonic(), int(what["step"])
@@ -127,9 +247,9 @@ class _Watch:
         rate = (step - first) / max(now - began, 1e-9)
         left = f", {_duration((what['steps'] - step) / rate)} left" if rate else ""
         shown = [
-            f"{key.removeprefix('eval_')} {what[key]:.3g}"
-            for key in ("loss", "eval_loss", "eval_f1", "eval_exact_match", "eval_refused")
-            if key in what
+            f"{key.removeprefix('eval_')} {value:.3g}"
+            for key, value in what.items()
+            if (key == "loss" or key.startswith("eval_")) and key not in _NOT_SHOWN
         ]
         show_line(f"step {step} of {what['steps']}", ", ".join(shown) + left)
 

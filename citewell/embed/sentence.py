@@ -21,7 +21,7 @@ import yaml
 
 from citewell import device
 from citewell.config import Settings, stay_offline
-from citewell.embed import packed
+from citewell.embed import packed, shipped
 from citewell.embed.tokens import Tokens, uncut_tokenizer
 from citewell.errors import EmbedderUnavailable, MissingDependency
 from citewell.language import normalize
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from tokenizers import Tokenizer
 
-PACKAGED = "packaged"
+PACKAGED, MULTILINGUAL = "packaged", "multilingual"
 # The packaged model was trained on English alone; its folder has no card that says so.
 _PACKAGED_LANGUAGES = ("en",)
 _CARD_FRONT = re.compile(r"---\r?\n(.*?)\r?\n---", re.DOTALL)
@@ -113,7 +113,7 @@ class SentenceTransformerEmbedder:
 
     def _open(self) -> SentenceTransformer:
         stay_offline()
-        source = str(packaged_folder()) if self._name == PACKAGED else self._name
+        source = self._source()
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
 
@@ -121,7 +121,10 @@ class SentenceTransformerEmbedder:
         where = device.chosen(self._device)
         kind = {"dtype": device.dtype(where, self._precision)}
         try:
-            model = SentenceTransformer(source, device=where, model_kwargs=kind)
+            with shipped.opened(source) as folder:
+                model = SentenceTransformer(folder, device=where, model_kwargs=kind)
+        except EmbedderUnavailable:
+            raise
         except Exception as error:  # the library raises many kinds for a model that is absent or broken
             raise EmbedderUnavailable(
                 f"the embedder `{self._name}` cannot be loaded: {error}",
@@ -132,6 +135,16 @@ class SentenceTransformerEmbedder:
             packed.pack(model)
         return model
 
+    def _source(self) -> str:
+        """A folder, or a hub name; raises `MissingDependency` for a packaged model that is not installed."""
+        if self._name == MULTILINGUAL:
+            if not shipped.is_shipped(shipped.MULTILINGUAL):
+                raise MissingDependency(
+                    "this version comes without the multilingual embedder", remedy="Give a folder, or `packaged`."
+                )
+            return str(shipped.MULTILINGUAL)
+        return str(packaged_folder()) if self._name == PACKAGED else self._name
+
     def _prepare(self, model: SentenceTransformer, card: EmbedderCard) -> None:
         """For a CPU: padding that its attention likes, and a forward pass from tokens where that gives the same."""
         step = 1 if card.max_tokens % _TOKENS_STEP else _TOKENS_STEP
@@ -139,7 +152,7 @@ class SentenceTransformerEmbedder:
         self._tokens = Tokens.of(model, card.tokenizer, card.max_tokens, step)
 
     def _describe(self, model: SentenceTransformer) -> EmbedderCard:
-        folder = packaged_folder() if self._name == PACKAGED else Path(self._name)
+        folder = Path(self._source())
         if folder.is_dir():
             weights = weights_hash(folder)
         else:  # a hub name: the cache keeps snapshots under their commit
@@ -147,7 +160,7 @@ class SentenceTransformerEmbedder:
             weights = str(getattr(first.auto_model.config, "_commit_hash", "") or "unknown")
         dimension = model.get_embedding_dimension()
         return EmbedderCard(
-            name="all-MiniLM-L6-v2" if self._name == PACKAGED else self._name,
+            name={PACKAGED: "all-MiniLM-L6-v2", MULTILINGUAL: "citewell-multilingual"}.get(self._name, self._name),
             weights=weights,
             dimension=int(dimension or 0),
             max_tokens=int(model.max_seq_length or 512),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ from citewell.evaluate.measures import MEASURES
 _PLOTTED = ("nDCG@10", "R@10")
 
 
-def save(report: Mapping[str, Any], file: Path) -> None:
-    """Write the report in the form that the file's name asks for: .json, .md or .html."""
-    check_name(file)
-    forms = {".json": as_json, ".md": as_markdown, ".html": as_html}
+def save(
+    report: Mapping[str, Any], file: Path, forms: Mapping[str, Callable[[Mapping[str, Any]], str]] | None = None
+) -> None:
+    """Write the report in the form that the file's name asks for: by default .json, .md or .html."""
+    forms = forms or {".json": as_json, ".md": as_markdown, ".html": as_html}
+    check_name(file, forms)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(forms[file.suffix](report), "utf-8")
@@ -26,10 +28,10 @@ def save(report: Mapping[str, Any], file: Path) -> None:
         raise BadInput(f"the report {file} cannot be written: {error}", remedy="Name another file.") from None
 
 
-def check_name(file: Path) -> None:
+def check_name(file: Path, forms: Collection[str] = (".json", ".md", ".html")) -> None:
     """Raises `BadInput` for a name that says no form of a report."""
-    if file.suffix not in (".json", ".md", ".html"):
-        raise BadInput(f"a report cannot be written as {file.name}", remedy="End the name in .json, .md or .html.")
+    if file.suffix not in forms:
+        raise BadInput(f"a report cannot be written as {file.name}", remedy=f"End the name in {' or '.join(forms)}.")
 
 
 def as_json(report: Mapping[str, Any]) -> str:

@@ -30,6 +30,11 @@ class Text:
     title: str
     text: str
 
+    @property
+    def whole(self) -> str:
+        """What an index embeds of it (`citewell.embed.passage_input`)."""
+        return f"{self.title}\n{self.text}" if self.title else self.text
+
 
 @dataclass(frozen=True)
 class Span:
@@ -66,18 +71,18 @@ class MarkedSet:
 
     def hashes(self) -> set[str]:
         """Of every question and passage as they read: without case and spaces."""
-        return {_hash(q.text) for q in self.questions} | {_hash(t.text) for t in self.texts.values()}
+        return {text_hash(q.text) for q in self.questions} | {text_hash(t.text) for t in self.texts.values()}
 
 
 def read_set(folder: Path) -> MarkedSet:
     """A whole set; raises `BadInput` that names the file and line, or says that nothing in it can be used."""
-    texts = {row["_id"]: Text(row["_id"], row.get("title", ""), row["text"]) for row in _rows(folder / "corpus.jsonl")}
-    relevant = _relevant(folder)
+    texts = {row["_id"]: Text(row["_id"], row.get("title", ""), row["text"]) for row in rows(folder / "corpus.jsonl")}
+    judged = relevant(folder)
     left_out: dict[str, int] = {}
     named: list[str] = []
     questions = []
-    for row in _rows(folder / "queries.jsonl"):
-        passages = [p for p in relevant.get(row["_id"], row.get("context_ids", [])) if p in texts]
+    for row in rows(folder / "queries.jsonl"):
+        passages = [p for p in judged.get(row["_id"], row.get("context_ids", [])) if p in texts]
         question, reason = _marked(row, passages, texts)
         if question is not None:
             questions.append(question)
@@ -91,11 +96,11 @@ def read_set(folder: Path) -> MarkedSet:
             f"no question of {folder} can be used: {why}",
             remedy="Each question needs `answers` that stand in its passage, or `answerable: false`.",
         )
-    meta = _meta(folder)
+    about = meta(folder)
     return MarkedSet(
         folder.name,
-        str(meta.get("licence", "")),
-        str(meta.get("attribution", "")),
+        str(about.get("licence", "")),
+        str(about.get("attribution", "")),
         texts,
         tuple(questions),
         left_out,
@@ -130,8 +135,9 @@ def _span(text: Text, answer: str, start: int | None) -> Span | None:
     return Span(text.id, at, at + len(answer)) if at >= 0 else None
 
 
-def _relevant(folder: Path) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+def relevant(folder: Path) -> dict[str, dict[str, int]]:
+    """By question, the grades above 0 of its passages; judgements across languages are left out."""
+    found: dict[str, dict[str, int]] = {}
     for file in sorted((folder / "qrels").glob("*.tsv*")):
         if file.name.startswith("cross"):
             continue
@@ -140,11 +146,12 @@ def _relevant(folder: Path) -> dict[str, list[str]]:
             if len(parts) != 3:
                 raise BadInput(f"{file}, line {number}: not three columns", remedy="query-id, corpus-id, score.")
             if parts[2].lstrip("-").isdigit() and int(parts[2]) > 0:
-                found.setdefault(parts[0], []).append(parts[1])
+                found.setdefault(parts[0], {})[parts[1]] = int(parts[2])
     return found
 
 
-def _meta(folder: Path) -> dict[str, Any]:
+def meta(folder: Path) -> dict[str, Any]:
+    """What `meta.json` says; nothing where there is none."""
     file = folder / "meta.json"
     try:
         read = json.loads(file.read_text("utf-8")) if file.is_file() else {}
@@ -153,7 +160,8 @@ def _meta(folder: Path) -> dict[str, Any]:
     return read if isinstance(read, dict) else {}
 
 
-def _rows(file: Path) -> Iterator[dict[str, Any]]:
+def rows(file: Path) -> Iterator[dict[str, Any]]:
+    """Of a file of JSON lines with `_id` and `text`; raises `BadInput` that names the line."""
     for number, line in text_lines(packed_or_not(file)):
         try:
             row = json.loads(line)
@@ -164,6 +172,7 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def _hash(text: str) -> str:
+def text_hash(text: str) -> str:
+    """Of a text as it reads: without case and spaces."""
     plain = "".join(unicodedata.normalize("NFKC", text).lower().split())
     return hashlib.sha256(plain.encode()).hexdigest()

@@ -1,0 +1,102 @@
+"""The student: the teacher's encoder under a vocabulary of its own, what it is trained for, and its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from citewell import device
+from citewell.train.alignment import Floats
+
+if TYPE_CHECKING:
+    import torch
+    from tokenizers import Tokenizer
+
+# Of the contrast's softmax: the cosines of a batch lie within some tenths of each other.
+_SHARP = 20.0
+
+
+def student_of(teacher: Path, rows: Floats) -> torch.nn.Module:
+    """The network with `rows` as its word embeddings, of shape (tokens, width)."""
+    import torch
+    from transformers import BertModel
+
+    bert: Any = BertModel.from_pretrained(str(teacher), add_pooling_layer=False, local_files_only=True)
+    words = torch.nn.Embedding(rows.shape[0], rows.shape[1], padding_idx=0)
+    with torch.no_grad():
+        words.weight.copy_(torch.from_numpy(rows))
+    bert.embeddings.word_embeddings = words
+    bert.config.vocab_size = len(rows)
+    return network(bert)
+
+
+def network(bert: Any) -> torch.nn.Module:
+    """A module whose forward pass gives unit vectors, and the loss where there is something to be like."""
+    import torch
+    from torch.nn.functional import cross_entropy, normalize
+
+    class Student(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bert = bert
+
+        def vectors(self, input_ids: Any, attention_mask: Any) -> Any:
+            hidden = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state.float()
+            shown = attention_mask[..., None].float()
+            return normalize((hidden * shown).sum(1) / shown.sum(1), dim=-1)
+
+        def forward(
+            self, input_ids: Any, attention_mask: Any, aims: Any = None, aimed: Any = None, left: Any = None,
+            right: Any = None, weight: float = 1.0,
+        ) -> dict[str, Any]:  # fmt: skip
+            """`aims` are the teacher's vectors for the rows `aimed`; row `left[n]` belongs to `right[n]` and no other.
+
+            `right` may be longer than `left`: what is over are wrong ones. A `left` without `right` belongs to `aims`.
+            """
+            found = self.vectors(input_ids, attention_mask)
+            loss = found.new_zeros(())
+            if aimed is not None:
+                loss = 3 * (1 - (found[aimed] * aims).sum(1)).mean()
+            if left is not None:
+                against = aims[: len(left)] if right is None else found[right]
+                places = torch.arange(len(left), device=found.device)
+                loss = loss + weight * cross_entropy(found[left] @ against.T * _SHARP, places)
+            return {"loss": loss}
+
+    return Student()
+
+
+def encode(student: Any, tokenizer: Tokenizer, texts: list[str], batch: int = 32) -> Floats:
+    """Unit vectors of texts, float32; the student is left as it was found."""
+    import torch
+
+    was = student.training
+    student.eval()
+    ids = [one.ids for one in tokenizer.encode_batch_fast(texts)]
+    order = sorted(range(len(ids)), key=lambda n: len(ids[n]))
+    where = next(student.parameters()).device
+    found = np.zeros((len(texts), student.bert.config.hidden_size), dtype=np.float32)
+    half = device.dtype(where.type) is torch.bfloat16
+    with torch.inference_mode(), torch.autocast(where.type, dtype=torch.bfloat16, enabled=half):
+        for start in range(0, len(order), batch):
+            some = order[start : start + batch]
+            given = {key: value.to(where) for key, value in padded([ids[n] for n in some]).items()}
+            found[some] = student.vectors(**given).float().cpu().numpy()
+    student.train(was)
+    return found
+
+
+def padded(rows: list[Any]) -> dict[str, Any]:
+    """`input_ids` and `attention_mask` of rows of tokens, filled up to a multiple of eight with the padding token 0."""
+    import torch
+
+    longest = max(len(row) for row in rows)
+    width = longest + -longest % 8
+    ids = np.zeros((len(rows), width), dtype=np.int64)
+    mask = np.zeros((len(rows), width), dtype=np.int64)
+    for place, row in enumerate(rows):
+        ids[place, : len(row)] = row
+        mask[place, : len(row)] = 1
+    return cast(dict[str, Any], {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)})
