@@ -27,7 +27,7 @@ from citewell.errors import (
     UnknownDocument,
     from_json,
 )
-from citewell.records import Answer, Document, Event, Evidence, LedgerEntry, Outcome, Question, Terms
+from citewell.records import Answer, Document, Event, Evidence, LedgerEntry, Opinion, Outcome, Question, Terms
 
 if TYPE_CHECKING:
     from citewell.ingest.sources import Item
@@ -136,6 +136,10 @@ class Client:
             except ServiceUnavailable:
                 time.sleep(pause)
         return self._ask("POST", "/v1/answers", body=body, headers=headers)
+
+    def rate(self, answer_id: str, opinion: Opinion) -> dict[str, Any]:
+        """Judge an answer; a later judgement of the same caller takes the place of the earlier."""
+        return self._ask("POST", _answer_path(answer_id) + "/feedback", body=opinion.model_dump(mode="json"))
 
     def replay(self, answer_id: str, *, recorded: bool = False) -> Answer:
         """Ask an answer's question again, with the index as it is now, or on the evidence of then; a new record."""

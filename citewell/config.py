@@ -167,6 +167,7 @@ class Settings(BaseSettings):
     )
     request_limit: int = Field(100_000_000, ge=1000, description="Largest body of an HTTP request, in bytes.")
     answer_ttl: int = Field(86_400, ge=1, description="Seconds that an answer is kept after its last change.")
+    feedback_ttl: int = Field(31_536_000, ge=1, description="Seconds that feedback is kept after it was given.")
     cache: CacheMode = Field(
         "none", description="Whether an earlier answer may be given again: none, exact, semantic (near questions)."
     )

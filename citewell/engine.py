@@ -35,6 +35,7 @@ from citewell.errors import (
     UnknownDocument,
 )
 from citewell.evidence import Bounds
+from citewell.feedback import FeedbackDesk
 from citewell.fuse import Fusion
 from citewell.ingest.load import Loading, load_sources, opened, preview_sources
 from citewell.ingest.sources import Item, Source, Tell
@@ -49,6 +50,7 @@ from citewell.records import (
     Fingerprint,
     JobMessage,
     LedgerEntry,
+    Opinion,
     Outcome,
     Question,
     Terms,
@@ -108,6 +110,7 @@ class Engine:
             settings, store, self.queue, self.admission, self.postman, models.generators, self.cache, self._retriever
         )
         self.library = library
+        self.feedback = FeedbackDesk(store, self.document)
 
     # Life
 
@@ -262,6 +265,10 @@ class Engine:
     def cancel(self, answer_id: str) -> Answer:
         """Stop an answer that is not final; the record either way."""
         return self.store.cancel(answer_id)
+
+    def rate(self, answer_id: str, opinion: Opinion) -> dict[str, Any]:
+        """Judge an answer; what was said before is replaced. Raises as `FeedbackDesk.give`."""
+        return self.feedback.give(answer_id, opinion)[0].told()
 
     def run(self, message: JobMessage) -> RunResult:
         """A worker's part: lease, generate, cite, finish."""

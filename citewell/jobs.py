@@ -251,7 +251,7 @@ class CeleryQueue:
         return cast(list[int], self._ask("count messages", count))
 
     def _ask(self, what: str, question: Callable[[redis.Redis], Any]) -> Any:
-        from citewell.answers.redis import connect, translated
+        from citewell.answers.redis_client import connect, translated
 
         with self._guard:
             if self._client is None:
@@ -285,7 +285,7 @@ class Publisher:
         try:
             self.app().send_task(task, args=[message.to_dict()], queue=queue, retry=True, retry_policy=policy)
         except (CeleryError, KombuError, RedisError, OSError) as cause:
-            from citewell.answers.redis import address_of
+            from citewell.answers.redis_client import address_of
 
             raise QueueUnavailable(
                 f"the queue in Redis at {address_of(self._settings.redis_url)} did not take {what}: "

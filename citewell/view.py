@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from citewell.answers.moves import unknown
 from citewell.engine import Engine
 from citewell.errors import UnknownDocument
-from citewell.records import Answer, Event, Evidence, LedgerEntry, Question, Terms
+from citewell.records import Answer, Event, Evidence, Feedback, LedgerEntry, Opinion, Question, Terms
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,10 @@ class View:
     def cancel(self, answer_id: str) -> Answer:
         self.must_see(answer_id)
         return self.engine.cancel(answer_id)
+
+    def rate(self, answer_id: str, opinion: Opinion, caller: str) -> tuple[Feedback, bool]:
+        self.must_see(answer_id)
+        return self.engine.feedback.give(answer_id, opinion, caller, self.document)
 
     def document(self, doc_id: str) -> LedgerEntry:
         entry = self.engine.document(doc_id)

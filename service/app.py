@@ -6,7 +6,7 @@ from flask import Flask
 
 from citewell.config import Settings
 from citewell.engine import Engine, build
-from citewell.service import answers, auth, documents, errors, health, metrics, requests, search
+from citewell.service import answers, auth, documents, errors, feedback, health, metrics, requests, search
 from citewell.service.state import EXTENSION, Request, Service
 
 
@@ -27,6 +27,6 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     requests.register(app)
     auth.register(app)
     errors.register(app)
-    for module in (answers, search, documents, health, *([metrics] if settings.metrics else [])):
+    for module in (answers, feedback, search, documents, health, *([metrics] if settings.metrics else [])):
         app.register_blueprint(module.blueprint)
     return app

@@ -22,6 +22,8 @@ _OPEN = ("/healthz", "/readyz")
 SCOPES: dict[str, Scope] = {
     "answers": "query",
     "search": "query",
+    "feedback.give": "query",
+    "feedback.read": "admin",
     "documents.load": "ingest",
     "documents.read": "query",
     "documents.delete": "ingest",

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from citewell.config import Settings
 from citewell.errors import BadInput, UnsupportedMedia
 from citewell.index.filters import parse_filters
-from citewell.records import CacheMode, Mode, Priority, Question, Terms
+from citewell.records import BEST, WORST, CacheMode, Mode, Opinion, Priority, Question, Terms
 from citewell.service.state import service
 
 # Bodies that hold one question: room for the longest with every character escaped, and for many filters.
@@ -67,6 +67,19 @@ class ReplayBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     recorded: bool = False
+
+
+class FeedbackBody(BaseModel):
+    """`POST /v1/answers/ID/feedback`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    rating: int = Field(ge=WORST, le=BEST)
+    comment: str = ""
+    correct_passages: list[str] = Field(default_factory=list)
+
+    def to_opinion(self) -> Opinion:
+        return Opinion(rating=self.rating, comment=self.comment, correct_passages=tuple(self.correct_passages))
 
 
 Body = TypeVar("Body", bound=BaseModel)

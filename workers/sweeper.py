@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from citewell.answers.redis import connect, translated
+from citewell.answers.redis_client import connect, translated
 from citewell.config import Settings
 from citewell.errors import CitewellError, QueueUnavailable
 from citewell.jobs import forget_worker, report_worker

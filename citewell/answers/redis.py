@@ -16,78 +16,35 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NoReturn, cast
-from urllib.parse import urlsplit
 
 import redis
 import structlog
-from redis.backoff import ExponentialWithJitterBackoff
-from redis.retry import Retry
 
 from citewell import metrics
 from citewell.answers import moves
 from citewell.answers import redis_scripts as scripts
 from citewell.answers.moves import Entry, Move
 from citewell.answers.redis_cache import RedisCache
+from citewell.answers.redis_client import address_of, connect, translated
+from citewell.answers.redis_feedback import RedisFeedback
 from citewell.answers.redis_hints import Hints, answer_keys
 from citewell.answers.redis_lines import Lines
 from citewell.answers.redis_quotes import Access, RedisQuotes
 from citewell.config import Settings
-from citewell.errors import StoreUnavailable, Unavailable, UnknownAnswer
+from citewell.errors import UnknownAnswer
 from citewell.ports import POST_S, Inspection, LeaseGrant, Line
 from citewell.records import Answer, Draft, Event, Failure, Job, JobMessage, Lease, Priority
 
 log = structlog.get_logger("citewell.answers")
 
-_TIMEOUT_S = 5.0
 # One blocking read of a stream; below the socket's timeout, so that waiting is never mistaken for a dead server.
 _BLOCK_S = 2.0
 _CLOCK_S = 60.0
 _OPEN = ("queued", "running")
 _EVENT_ID = re.compile(r"\d{1,19}-\d{1,19}", re.ASCII)
-
-
-def address_of(url: str) -> str:
-    """The address in a Redis URL, without user, password and query."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def connect(url: str) -> redis.Redis:
-    """A client that gives up within seconds; opens its first connection on first use."""
-    return redis.Redis.from_url(
-        url,
-        decode_responses=True,
-        socket_timeout=_TIMEOUT_S,
-        socket_connect_timeout=_TIMEOUT_S,
-        health_check_interval=30,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 1),
-    )
-
-
-@contextmanager
-def translated(url: str, what: str, error: type[Unavailable] = StoreUnavailable) -> Iterator[None]:
-    """Turn redis-py's exceptions into ours, naming the action and the address."""
-    try:
-        yield
-    except redis.exceptions.AuthenticationError as cause:
-        raise error(
-            f"Redis at {address_of(url)} refused the login and could not {what}: {cause}",
-            remedy="Correct user and password in the setting `redis_url`.",
-        ) from cause
-    except (redis.RedisError, OSError) as cause:
-        if "maxmemory" in str(cause):  # within a transaction it is no OutOfMemoryError
-            raise error(
-                f"Redis at {address_of(url)} is full and could not {what}",
-                remedy="Give Redis more memory (maxmemory), or shorten the setting `answer_ttl`.",
-            ) from cause
-        raise error(
-            f"Redis at {address_of(url)} could not {what}: {type(cause).__name__}: {cause}",
-            remedy="Check that Redis runs and that the setting `redis_url` names it, then try again.",
-        ) from cause
 
 
 class RedisAnswers:
@@ -115,6 +72,7 @@ class RedisAnswers:
         access = Access(self._redis, self._prefix, self._clock, self.cancel, self._keys, told)
         self._cache = RedisCache(self._redis, settings, self._clock, told)
         self._quotes = RedisQuotes(access, ttl=self._ttl)
+        self._feedback = RedisFeedback(self._redis, settings, self._clock, told)
 
     def load(self) -> None:
         with translated(self._url, "be reached"):
@@ -291,6 +249,9 @@ class RedisAnswers:
 
     def quotes(self) -> RedisQuotes:
         return self._quotes
+
+    def feedback(self) -> RedisFeedback:
+        return self._feedback
 
     def inspection(self) -> Inspection:
         from citewell.answers import redis_inspection

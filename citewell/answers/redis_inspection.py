@@ -225,7 +225,7 @@ class RedisInspection:
         return f"{self._prefix}:{kind}:{{{answer_id}}}"
 
     def _told(self, what: str) -> Any:
-        from citewell.answers.redis import translated
+        from citewell.answers.redis_client import translated
 
         return translated(self._url, what)
 

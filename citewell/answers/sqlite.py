@@ -18,6 +18,7 @@ from citewell import metrics
 from citewell.answers import moves, sqlite_lines
 from citewell.answers.moves import Entry, Move
 from citewell.answers.sqlite_cache import SqliteCache
+from citewell.answers.sqlite_feedback import SqliteFeedback
 from citewell.answers.sqlite_file import AnswersFile
 from citewell.answers.sqlite_quotes import SqliteQuotes
 from citewell.config import Settings
@@ -40,6 +41,7 @@ class SqliteAnswers:
         self._attempts = settings.callback_attempts
         self._clock = clock
         self._cache = SqliteCache(self._file, settings, clock)
+        self._feedback = SqliteFeedback(self._file, settings, clock)
         self._quotes = SqliteQuotes(self._file, clock, self.cancel)
 
     def load(self) -> None:
@@ -201,6 +203,9 @@ class SqliteAnswers:
 
     def quotes(self) -> SqliteQuotes:
         return self._quotes
+
+    def feedback(self) -> SqliteFeedback:
+        return self._feedback
 
     def inspection(self) -> Inspection:
         from citewell.answers.sqlite_inspection import Access, SqliteInspection

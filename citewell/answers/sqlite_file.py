@@ -63,6 +63,12 @@ _UPGRADES = (
         "CREATE INDEX cache_expiry ON cache (expires_at)",
         "CREATE TABLE counts (outcome TEXT PRIMARY KEY, n INTEGER NOT NULL)",
     ),
+    (
+        """CREATE TABLE feedback (
+            n INTEGER PRIMARY KEY AUTOINCREMENT, answer_id TEXT NOT NULL, caller TEXT NOT NULL,
+            given_at REAL NOT NULL, record TEXT NOT NULL, UNIQUE (answer_id, caller))""",
+        "CREATE INDEX feedback_by_time ON feedback (given_at, n)",
+    ),
 )
 _VERSION = 1 + len(_UPGRADES)
 _REMEDIES = {

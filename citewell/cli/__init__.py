@@ -25,6 +25,7 @@ from citewell.cli.config import config as _config
 from citewell.cli.doctor import doctor as _doctor
 from citewell.cli.eval import tune as _tune
 from citewell.cli.eval_answers import group as _eval
+from citewell.cli.eval_feedback import group as _eval_feedback  # noqa: F401 - adds its commands to that group
 from citewell.cli.index import group as _index
 from citewell.cli.info import info as _info
 from citewell.cli.ingest import ingest as _ingest

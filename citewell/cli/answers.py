@@ -57,6 +57,41 @@ def replay(
     _tell(before, after, as_json)
 
 
+@group.command("rate")
+def rate(
+    answer_id: Id,
+    rating: Annotated[int, typer.Argument(metavar="RATING", min=1, max=5, help="1 is wrong, 5 right and complete.")],
+    comment: Annotated[str, typer.Option("--comment", metavar="TEXT", help="What is wrong with it, or right.")] = "",
+    passage: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--passage", metavar="DOC#N", help="A passage that answers the question, found or not; repeatable."
+        ),
+    ] = None,
+    url: Url = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge an answer. What you said of it before is replaced; `citewell eval export` makes judged questions of it.
+
+    Examples:
+
+    ```
+    citewell answers rate 6f1c0e6c1e0b4b7d9c3f1f6f0d6d2f5a 5
+    citewell answers rate 6f1c0e6c1e0b4b7d9c3f1f6f0d6d2f5a 2 --comment "This is the old price." --passage prices.md#3
+    ```
+    """
+    from citewell.records import Opinion
+
+    with connection(url, key, "api") as engine:
+        opinion = Opinion(rating=rating, comment=comment, correct_passages=tuple(passage or ()))
+        told = engine.rate(answer_id, opinion)
+    if as_json:
+        emit_json(told)
+    else:
+        console().print(f"{told['answer_id']} rated {told['rating']} of 5", markup=False)
+
+
 @group.command("diff")
 def diff(
     answer_id: Id,

@@ -68,17 +68,27 @@ def connection(url: str | None, key: str | None, role: Role, *, load: bool = Tru
     from citewell.cli.logs import for_a_person
     from citewell.config import client_key, load_settings, service_url
 
-    settings = load_settings()
+    load_settings()  # a mistake in them is told before anything is asked
     address = service_url() if url is None else url
+    if address:
+        from citewell.client import Client
+
+        with for_a_person(), Client(address, client_key() if key is None else key) as client:
+            yield client
+        return
+    with own_engine(role, load=load) as engine:
+        yield engine
+
+
+@contextlib.contextmanager
+def own_engine(role: Role, *, load: bool = True) -> Iterator[Engine]:
+    """The engine in this process, loaded if asked."""
+    from citewell.cli.logs import for_a_person
+    from citewell.config import load_settings
+    from citewell.engine import build
+
+    settings = load_settings()
     with for_a_person():
-        if address:
-            from citewell.client import Client
-
-            with Client(address, client_key() if key is None else key) as client:
-                yield client
-            return
-        from citewell.engine import build
-
         engine = build(settings, role)
         try:
             if load:

@@ -15,7 +15,7 @@ from typing import Any, cast
 import redis
 from pydantic import ValidationError
 
-from citewell.answers.redis import translated
+from citewell.answers.redis_client import translated
 from citewell.errors import QueueUnavailable
 from citewell.ports import Finding
 from citewell.records import BatchMessage

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from citewell.answers.redis import connect, translated
+from citewell.answers.redis_client import connect, translated
 from citewell.config import Settings
 from citewell.errors import QueueUnavailable
 from citewell.jobs import Publisher, living_workers

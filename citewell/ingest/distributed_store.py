@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
-from citewell.answers.redis import connect, translated
+from citewell.answers.redis_client import connect, translated
 from citewell.config import Settings
 from citewell.errors import LeaseLost, QueueUnavailable
 from citewell.ingest.distributed_inspection import LoadInspection

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import structlog
 
-from citewell.answers.redis import connect, translated
+from citewell.answers.redis_client import connect, translated
 from citewell.config import Settings
 from citewell.errors import CitewellError, LeaseLost, QueueUnavailable
 from citewell.leasing import Renewal

@@ -8,6 +8,7 @@ The contract tests in `tests/contracts` say what each method promises and run on
 from citewell.ports.answers import POST_S, Answers, AnswerStore, JobQueue, LeaseGrant, Leases, Line, Lines, Outbox
 from citewell.ports.backend import Backend, Removable, Vectors
 from citewell.ports.cache import AnswerCache, Caching, Kept
+from citewell.ports.feedback import FeedbackStore, Judged
 from citewell.ports.index import (
     Backups,
     DocumentWrite,
@@ -49,6 +50,7 @@ __all__ = [
     "Embedder",
     "EmbedderCard",
     "Entailment",
+    "FeedbackStore",
     "Finding",
     "Generator",
     "GeneratorCard",
@@ -59,6 +61,7 @@ __all__ = [
     "Inspected",
     "Inspection",
     "JobQueue",
+    "Judged",
     "KeepsVectors",
     "Kept",
     "LeaseGrant",

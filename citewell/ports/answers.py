@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 from citewell.ports.backend import Backend
 from citewell.ports.cache import Caching
+from citewell.ports.feedback import Judged
 from citewell.ports.inspection import Inspected
 from citewell.ports.quotes import Quoted
 from citewell.records import Answer, Draft, Event, Failure, Job, JobMessage, Lease, Priority
@@ -126,5 +127,5 @@ class LeaseGrant:
     retry_after_s: float = 0.0
 
 
-class Answers(AnswerStore, Leases, Lines, Outbox, Quoted, Caching, Inspected, Protocol):
+class Answers(AnswerStore, Leases, Lines, Outbox, Quoted, Caching, Judged, Inspected, Protocol):
     """All sides of one store."""

@@ -35,14 +35,17 @@ from citewell.records.base import (
     text_hash,
 )
 from citewell.records.documents import Document, Fingerprint, LedgerEntry, Outcome, Passage
+from citewell.records.feedback import BEST, WORST, CitedSpan, Feedback, Opinion
 from citewell.records.loading import Batch, BatchMessage, BatchResult, SourceMessage
 from citewell.records.provenance import PassageMark, Provenance
 from citewell.records.questions import Evidence, Filters, Hit, LegRank, Question, Range
 from citewell.records.terms import Callback, Terms, Waiting
 
 __all__ = [
+    "BEST",
     "INDEX_SCHEMA",
     "SCHEMA_VERSION",
+    "WORST",
     "Answer",
     "AnswerState",
     "Batch",
@@ -51,11 +54,13 @@ __all__ = [
     "CacheMode",
     "Callback",
     "Citation",
+    "CitedSpan",
     "Document",
     "Draft",
     "Event",
     "Evidence",
     "Failure",
+    "Feedback",
     "FilterValue",
     "Filters",
     "Fingerprint",
@@ -68,6 +73,7 @@ __all__ = [
     "Leg",
     "LegRank",
     "Mode",
+    "Opinion",
     "Outcome",
     "Passage",
     "PassageMark",
