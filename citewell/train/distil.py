@@ -77,7 +77,7 @@ def make_trainer(
     """The library's trainer, ready to run; checkpoints go to `folder`. `figures` are of the student, by set."""
     if importlib.util.find_spec("accelerate") is None:
         raise MissingDependency("training needs `accelerate`", remedy="pip install 'citewell[train]'")
-    from transformers import PrinterCallback, Trainer, TrainerCallback
+    from transformers import PrinterCallback, Trainer
 
     slope = Slope(plan)
 
@@ -89,6 +89,23 @@ def make_trainer(
             self.log(metrics)
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
             return metrics
+
+    trainer = Distiller(
+        model=student,
+        args=_arguments(plan, folder),
+        data_collator=_only,
+        train_dataset=batches,
+        eval_dataset=batches,
+        optimizers=_optimizer(student, plan, slope),
+        callbacks=[_watch(student, slope, plan, tell)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _watch(student: torch.nn.Module, slope: Slope, plan: Distilling, tell: Callable[[dict[str, Any]], None]) -> Any:
+    """Figures by the clock, frozen layers at first, an end where the slope has one, and word of every step."""
+    from transformers import TrainerCallback
 
     class Watch(TrainerCallback):
         def __init__(self) -> None:
@@ -117,17 +134,7 @@ def make_trainer(
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             tell({"step": state.global_step, "steps": slope.end, **(logs or {})})
 
-    trainer = Distiller(
-        model=student,
-        args=_arguments(plan, folder),
-        data_collator=_only,
-        train_dataset=batches,
-        eval_dataset=batches,
-        optimizers=_optimizer(student, plan, slope),
-        callbacks=[Watch()],
-    )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
+    return Watch()
 
 
 def _only(items: list[dict[str, Any]]) -> dict[str, Any]:
