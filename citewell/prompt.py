@@ -88,7 +88,7 @@ def messages(
             cost = left
         blocks.append(block)
         left -= cost
-    content = "\n\n".join([*blocks, f"{_LABELS[lang]}: {question.text}"])
+    content = "\n\n".join([*blocks, f"{_LABELS[lang]}: {question.standalone}"])
     instruction = (_CLOSED_BOOK if evidence.mode == "none" else _INSTRUCTIONS)[lang]
     return [
         {"role": "system", "content": instruction.format(abstention=ABSTENTIONS[lang])},
