@@ -59,7 +59,7 @@ class Cache:
             self._store.cache().count(outcome if draft else "miss")
             metrics.cached(outcome if draft else "miss")
             if draft is None:
-                self._store.cache().keep(*keys, Kept(job.answer_id, job.question.text, vector))
+                self._store.cache().keep(*keys, Kept(job.answer_id, job.question.standalone, vector))
                 return None
             return self._finished(job, draft, (time.perf_counter() - started) * 1e3)
         except StoreUnavailable as error:
@@ -86,7 +86,7 @@ class Cache:
         """The question's vector; none in a language that the embedder does not speak: there all questions are near."""
         if not self._embedder.describe().speaks(job.question.lang):
             return b""
-        vector = self._embedder.embed_queries([job.question.text])[0]
+        vector = self._embedder.embed_queries([job.question.standalone])[0]
         length = float(np.linalg.norm(vector)) or 1.0
         return bytes((vector / length).astype(np.float16).tobytes())
 
@@ -105,7 +105,7 @@ class Cache:
             if cosines[place] < self._threshold:
                 return None
             one = kept[int(place)]
-            if agree(job.question.text, one.question, job.question.lang):
+            if agree(job.question.standalone, one.question, job.question.lang):
                 found = self._usable(one.answer_id, job, card)
                 draft = transferred(found, job.evidence, self._cite) if found and not found.abstained else None
                 if draft is not None:
@@ -158,7 +158,7 @@ def _keys(job: Job, card: GeneratorCard) -> tuple[str, str]:
         "written_by": written_by(job, card).model_dump(mode="json"),
     }
     exact = scope | {
-        "question": _BETWEEN.sub(" ", unicodedata.normalize("NFC", asked.text)).strip(),
+        "question": _BETWEEN.sub(" ", unicodedata.normalize("NFC", asked.standalone)).strip(),
         "passages": [text_hash(hit.passage.to_json()) for hit in job.evidence.hits],
     }
     return _hashed(exact), _hashed(scope)

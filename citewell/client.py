@@ -325,6 +325,8 @@ def _question_body(question: Question) -> dict[str, Any]:
     }
     filters |= {f"metadata.{key}": list(values) for key, values in question.filters.metadata.items()}
     body: dict[str, Any] = {"question": question.text, "k": question.k, "mode": question.mode}
+    if question.conversation:
+        body["conversation"] = [turn.to_dict() for turn in question.conversation]
     return body | ({"filters": filters} if filters else {}) | ({"lang": question.lang} if question.lang else {})
 
 

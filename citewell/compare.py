@@ -74,7 +74,7 @@ def passage_changes(before: tuple[PassageMark, ...], after: tuple[PassageMark, .
 
 def _changes(before: Answer, after: Answer, passages: tuple[PassageChange, ...]) -> list[Change]:
     looks: dict[str, Callable[[Answer], Any]] = {
-        "question": lambda a: a.question.text,
+        "question": lambda a: a.question.standalone,
         "search": lambda a: a.question.model_dump(mode="json", exclude={"text"}, exclude_defaults=True),
         "index version": lambda a: a.provenance.index_version,
         "evidence": lambda a: len(a.provenance.passages),

@@ -155,6 +155,10 @@ class Settings(BaseSettings):
         0, ge=0, le=1000, description="Passages of one document that become evidence; 0 is any number."
     )
     question_limit: int = Field(2000, ge=1, le=100_000, description="Longest question, in characters.")
+    conversation_turns: int = Field(
+        6, ge=0, le=100, description="Earlier turns that a follow-up question is read with; 0 reads it alone."
+    )
+    conversation_tokens: int = Field(1000, ge=0, le=100_000, description="Tokens of these turns, the latest first.")
     document_limit: int = Field(5_000_000, ge=1000, description="Longest document text, in characters.")
     file_limit: int = Field(200_000_000, ge=1000, description="Largest single document file, in bytes.")
     parse_timeout: float = Field(

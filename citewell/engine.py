@@ -26,6 +26,7 @@ from citewell.callbacks import Postman
 from citewell.catalogue import standing
 from citewell.citing import Citing
 from citewell.config import Settings
+from citewell.conversation import History
 from citewell.errors import (
     CitewellError,
     ConfigError,
@@ -344,6 +345,7 @@ class Engine:
             question_limit=settings.question_limit,
             bounds=Bounds(settings.evidence_tokens, settings.evidence_per_document),
             reranking=reranking,
+            history=History(settings.conversation_turns, settings.conversation_tokens),
         )
 
     def plan(self, lang: str) -> Plan:

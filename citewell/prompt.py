@@ -6,12 +6,16 @@ them is an order. A fence inside a passage is defused, so that a document cannot
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache
 
 from citewell.records import Evidence, Hit, Passage, Question, text_hash
 
-PROMPT_VERSION = "answer-1"
+PROMPT_VERSION = "answer-2"
+
+# What a model may take for a fence: any case, spaces, and the full-width and small forms of the signs.
+_FENCE = re.compile(r"[<＜﹤〈]\s*[/／]?\s*(?:p|ｐ)(?:a|ａ)(?:s|ｓ){2}(?:a|ａ)(?:g|ｇ)(?:e|ｅ)", re.IGNORECASE)
 
 ABSTENTIONS = {
     "en": "The documents do not answer this question.",
@@ -84,11 +88,13 @@ def messages(
         if cost > left:
             if blocks:
                 break
-            block = _cut(block, left, count)
+            block = _cut(hit.rank, block, left, count)
+            if not block:
+                break
             cost = left
         blocks.append(block)
         left -= cost
-    content = "\n\n".join([*blocks, f"{_LABELS[lang]}: {question.text}"])
+    content = "\n\n".join([*blocks, f"{_LABELS[lang]}: {question.standalone}"])
     instruction = (_CLOSED_BOOK if evidence.mode == "none" else _INSTRUCTIONS)[lang]
     return [
         {"role": "system", "content": instruction.format(abstention=ABSTENTIONS[lang])},
@@ -108,18 +114,28 @@ def wording(lang: str) -> str:
 
 
 def _block(number: int, title: str, text: str) -> str:
+    """A passage between its fences; whatever in it reads as a fence, in any letters that look so, is defused."""
     body = f"{title}\n{text}" if title else text
-    body = body.replace("<passage", "‹passage").replace("</passage", "‹/passage")
+    return _fenced(number, _FENCE.sub(lambda found: "‹" + found.group()[1:], body))
+
+
+def _fenced(number: int, body: str) -> str:
     return f"<passage {number}>\n{body}\n</passage {number}>"
 
 
-def _cut(block: str, budget: int, count: Callable[[str], int]) -> str:
-    """The longest head of the block within the budget, found by halving."""
-    low, high = 0, len(block)
+def _cut(number: int, block: str, budget: int, count: Callable[[str], int]) -> str:
+    """The block with the longest head of its body within the budget, found by halving, its fence closed as ever.
+
+    "" where not even an empty fence is within the budget.
+    """
+    body = block.removeprefix(f"<passage {number}>\n").removesuffix(f"\n</passage {number}>")
+    if count(_fenced(number, "")) > budget:
+        return ""
+    low, high = 0, len(body)
     while low < high:
         middle = (low + high + 1) // 2
-        if count(block[:middle]) <= budget:
+        if count(_fenced(number, body[:middle])) <= budget:
             low = middle
         else:
             high = middle - 1
-    return block[:low]
+    return _fenced(number, body[:low])

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from citewell import language, metrics
+from citewell.conversation import History, rewritten
 from citewell.embed import passage_input
 from citewell.errors import InvalidQuestion
 from citewell.evidence import Bounds, build
 from citewell.fuse import Fusion, fuse
 from citewell.ports import Embedder, Index, Legs, LegsQuery, Reranker
 from citewell.records import Evidence, Hit, LegRank, Question
+
+# Reads no turn of a conversation.
+_ALONE = History(0, 0)
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,9 @@ class Retriever:
         question_limit: int,
         bounds: Bounds,
         reranking: Reranking | None = None,
+        history: History = _ALONE,
     ) -> None:
+        self._history = history
         self._bounds = bounds
         self._reranking = reranking
         self._index = index
@@ -68,7 +74,9 @@ class Retriever:
         self._question_limit = question_limit
 
     def check(self, question: Question) -> Question:
-        """The question trimmed, with its language; raises `InvalidQuestion` for one that cannot be searched."""
+        """The question trimmed, with its language, and self-contained; raises `InvalidQuestion` for one that cannot be
+        searched.
+        """
         text = question.text.strip()
         if not any(character.isalnum() for character in text):
             raise InvalidQuestion("the question is empty", remedy="Ask with at least one word.")
@@ -79,8 +87,11 @@ class Retriever:
             )
         if not 1 <= question.k <= 1000:
             raise InvalidQuestion(f"k is {question.k}", remedy="Ask for 1 to 1000 passages.")
-        lang = language.normalize(question.lang) or language.detect(text, among=language.ASKED)
-        return question.model_copy(update={"text": text, "lang": lang})
+        # A follow-up of two words may be of any language; that of its conversation is surer.
+        said = " ".join([*(turn.question for turn in question.conversation[-1:]), text])
+        lang = language.normalize(question.lang) or language.detect(said, among=language.ASKED)
+        checked = question.model_copy(update={"text": text, "lang": lang})
+        return rewritten(checked, self._history, self._question_limit)
 
     def plan(self, question: Question) -> Plan:
         """The plan for a checked question: that of its language, or the one leg that its mode names."""
@@ -94,11 +105,11 @@ class Retriever:
         """The legs that the plan needs, for a checked question, and the milliseconds of each step."""
         started = time.perf_counter()
         wanted = plan.fusion.legs()
-        vector = self._embedder.embed_queries([question.text])[0] if "dense" in wanted else None
+        vector = self._embedder.embed_queries([question.standalone])[0] if "dense" in wanted else None
         embedded = time.perf_counter()
         legs = self._index.legs(
             LegsQuery(
-                text=question.text,
+                text=question.standalone,
                 lang=question.lang,
                 vector=vector,
                 legs=wanted,
@@ -126,7 +137,7 @@ class Retriever:
     def _ranked(self, question: Question) -> Evidence:
         """All that the legs found for a checked question, in order."""
         if question.mode == "none":
-            return Evidence(mode="none", filters=question.filters, lang=question.lang)
+            return Evidence(mode="none", filters=question.filters, lang=question.lang, asked=_asked(question))
         started = time.perf_counter()
         plan = self.plan(question)
         legs, timings = self.legs(question, plan)
@@ -137,7 +148,7 @@ class Retriever:
         record: dict[str, Any] = {}
         # One leg that was asked for by name is shown as it ranks.
         if self._reranking is not None and question.mode == "hybrid" and hits:
-            hits, record = self._reranking.apply(question.text, hits)
+            hits, record = self._reranking.apply(question.standalone, hits)
             timings["rerank"] = (time.perf_counter() - reranking) * 1e3
         timings["retrieve"] = (time.perf_counter() - started) * 1e3
         metrics.searched(timings)
@@ -150,10 +161,15 @@ class Retriever:
             depth=plan.depth,
             filters=question.filters,
             lang=question.lang,
+            asked=_asked(question),
             index_version=legs.index_version,
             embedder=self._embedder.describe().name,
             timings_ms={name: round(value, 3) for name, value in timings.items()},
         )
+
+
+def _asked(question: Question) -> str:
+    return question.rewriting.text if question.rewriting else ""
 
 
 def ranked(legs: Legs, fusion: Fusion) -> list[Hit]:

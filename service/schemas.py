@@ -10,12 +10,23 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from citewell.config import Settings
 from citewell.errors import BadInput, UnsupportedMedia
 from citewell.index.filters import parse_filters
-from citewell.records import BEST, WORST, CacheMode, Mode, Opinion, Priority, Question, Terms
+from citewell.records import BEST, WORST, CacheMode, Mode, Opinion, Priority, Question, Terms, Turn
 from citewell.service.state import service
 
 # Bodies that hold one question: room for the longest with every character escaped, and for many filters.
 QUESTION_BODY_BYTES = 2_000_000
 MAX_EXPIRES_S = 7 * 86_400
+# Of a conversation that is sent; how many of them are looked at is a setting.
+MAX_TURNS = 100
+
+
+class TurnBody(BaseModel):
+    """A turn of `conversation`, oldest first."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    question: str = Field(max_length=100_000)
+    answer: str = Field("", max_length=100_000)
 
 
 class SearchBody(BaseModel):
@@ -28,6 +39,7 @@ class SearchBody(BaseModel):
     mode: Mode = "hybrid"
     filters: dict[str, Any] | None = None
     lang: str = Field("", max_length=35)
+    conversation: list[TurnBody] = Field([], max_length=MAX_TURNS)
 
     def to_question(self, settings: Settings) -> Question:
         """Raises `InvalidFilter`."""
@@ -37,6 +49,7 @@ class SearchBody(BaseModel):
             k=settings.k if self.k is None else self.k,
             mode=self.mode,
             filters=parse_filters(self.filters or {}),
+            conversation=tuple(Turn(question=turn.question, answer=turn.answer) for turn in self.conversation),
         )
 
 

@@ -26,6 +26,7 @@ LAYERS = (
     ("citewell.language", "citewell.text", "citewell.outline", "citewell.parse", "citewell.split", "citewell.fuse",
      "citewell.paged", "citewell.prompt",
      "citewell.cite", "citewell.facts", "citewell.support", "citewell.compare", "citewell.near", "citewell.evidence",
+     "citewell.conversation",
      "citewell.index.queries", "citewell.index.analysis",
      "citewell.index.filters", "citewell.index.ranges", "citewell.index.words", "citewell.index.roles",
      "citewell.answers.moves", "citewell.priorities", "citewell.waiting"),
@@ -42,7 +43,7 @@ LAYERS = (
 )  # fmt: skip
 RANK = {prefix: rank for rank, layer in enumerate(LAYERS) for prefix in layer}
 PURE = ("citewell.language", "citewell.text", "citewell.outline", "citewell.parse", "citewell.split", "citewell.fuse",
-        "citewell.paged", "citewell.prompt",
+        "citewell.paged", "citewell.prompt", "citewell.conversation",
         "citewell.cite", "citewell.facts", "citewell.support", "citewell.compare", "citewell.near", "citewell.evidence",
      "citewell.index.queries", "citewell.index.filters",
         "citewell.index.ranges", "citewell.index.words", "citewell.index.roles",

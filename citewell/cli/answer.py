@@ -102,6 +102,8 @@ def finish_each(found: Sequence[Answer], as_json: bool) -> None:
 def show(screen: Console, found: Answer) -> None:
     """The answer, what proves it, and what does not."""
     width = min(screen.width, READABLE)
+    if found.question.standalone != found.question.text:
+        screen.print(f"asked as: {clean(found.question.standalone)}", style="dim", width=width, markup=False)
     if found.state == "done":
         _show_text(screen, found, width)
     elif found.error is not None:

@@ -9,14 +9,17 @@ import typer
 
 from citewell.cli.answer import finish, finish_each
 from citewell.cli.options import (
+    After,
     AsJson,
     CacheOption,
+    ExpiresIn,
     Filter,
     K,
     Key,
     Lang,
     ModeOption,
     Url,
+    after,
     connection,
     question_of,
     refuse_when_empty,
@@ -43,11 +46,9 @@ def ask(
             help="Who writes; repeat it to compare several. [default: the setting generator]",
         ),
     ] = None,
+    earlier: After = None,
     cache: CacheOption = None,
-    expires_in: Annotated[
-        float,
-        typer.Option("--expires-in", min=0, metavar="SECONDS", help="Drop the question after this time; 0 never."),
-    ] = 0.0,
+    expires_in: ExpiresIn = 0.0,
     batch: Annotated[bool, typer.Option("--batch", help="Let interactive questions go first.")] = False,
     wait: Annotated[
         float, typer.Option("--wait", min=0, metavar="SECONDS", help="Wait this long for the answer.")
@@ -69,6 +70,7 @@ def ask(
     ```
     citewell ask 'How long do I have to return something?'
     citewell ask '返品は何日以内ですか' --filter metadata.section=returns
+    citewell ask 'And who pays for the label?' --after 'How long do I have to return something?'
     citewell ask 'Who pays for the return label?' --no-wait
     citewell ask 'Who pays for the return label?' --generator extractive --generator llama
     ```
@@ -78,6 +80,7 @@ def ask(
     terms = Terms(expires_in=expires_in, priority="batch" if batch else "interactive", cache=cache)
     asked = question_of(question, k, mode, filters, lang)
     with connection(url, key, "api") as engine:
+        asked = after(engine, asked, earlier)
         with waiting("searching"):
             found = engine.submit_each(asked, generator or [""], terms)
         if no_wait:

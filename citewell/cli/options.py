@@ -23,6 +23,9 @@ CacheOption = Annotated[
     Literal["none", "exact", "semantic"] | None,
     typer.Option("--cache", help="Whether an earlier answer may be given again. [default: the setting cache]"),
 ]
+ExpiresIn = Annotated[
+    float, typer.Option("--expires-in", min=0, metavar="SECONDS", help="Drop the question after this time; 0 never.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of text.")]
 LogJson = Annotated[bool, typer.Option("--json", help="Write the log as one JSON object a line.")]
 Url = Annotated[
@@ -57,8 +60,18 @@ Lang = Annotated[
 ]
 
 
+After = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--after",
+        metavar="QUESTION",
+        help="An earlier question, or the id of its answer; repeat it, oldest first. What leans on it is found by it.",
+    ),
+]
+
 # The name ends at the first sign; a value may hold any of them.
 _PAIR = re.compile(r"([^=<>^]+)(\^=|>=|<=|=|>|<)(.+)", re.DOTALL)
+_ANSWER_ID = re.compile(r"[0-9a-f]{32}")
 _BOUNDS = {">=": "gte", ">": "gt", "<=": "lte", "<": "lt"}
 
 
@@ -106,6 +119,20 @@ def question_of(text: str, k: int | None, mode: Mode, pairs: Sequence[str] | Non
 
     limit = load_settings().k if k is None else k
     return Question(text=text, k=limit, mode=mode, lang=lang, filters=filters_of(pairs or ()))
+
+
+def after(engine: Engine | Client, question: Question, earlier: Sequence[str] | None) -> Question:
+    """The question with the conversation before it: questions, or ids of answers, whose text is looked up."""
+    from citewell.records import Turn
+
+    turns = []
+    for one in earlier or ():
+        if _ANSWER_ID.fullmatch(one):
+            found = engine.answer(one)
+            turns.append(Turn(question=found.question.standalone, answer=found.answer))
+        else:
+            turns.append(Turn(question=one))
+    return question.model_copy(update={"conversation": tuple(turns)})
 
 
 def filters_of(pairs: Sequence[str]) -> Filters:

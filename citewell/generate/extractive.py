@@ -122,7 +122,7 @@ class ExtractiveGenerator:
         if self._reader is not None and lang in self._reader.languages:
             return self._read(self._reader, job) or [abstention(lang)]
         for group in _by_language(candidates(job.evidence.hits, lang), lang):
-            ranked, weights = self.score(job.question.text, lang, group)
+            ranked, weights = self.score(job.question.standalone, lang, group)
             if ranked and ranked[0].score >= weights.threshold:
                 return _compose(ranked)
         return [abstention(lang)]
@@ -131,7 +131,7 @@ class ExtractiveGenerator:
         """The sentences around the spans that answer best by the reader; none where it is not sure enough."""
         lang = job.question.lang
         hits = [hit for hit in job.evidence.hits if hit.passage.lang in (lang, "")]
-        readings = reader.read(job.question.text, [(hit.passage.title, hit.passage.text) for hit in hits])
+        readings = reader.read(job.question.standalone, [(hit.passage.title, hit.passage.text) for hit in hits])
         found = sorted(
             ((span, hit) for reading, hit in zip(readings, hits, strict=True) for span in reading.spans),
             key=lambda one: (-one[0].score, one[1].rank),

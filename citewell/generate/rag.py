@@ -160,7 +160,7 @@ class RagGenerator:
         config = self._model.config
         prefix = getattr(self._model.generator.config, "prefix", None) or ""
         texts = [
-            f"{prefix}{hit.passage.title}{config.title_sep}{hit.passage.text}{config.doc_sep}{job.question.text}"
+            f"{prefix}{hit.passage.title}{config.title_sep}{hit.passage.text}{config.doc_sep}{job.question.standalone}"
             for hit in hits
         ]
         read = self._tokenizer(

@@ -38,7 +38,7 @@ from citewell.records.documents import Document, Fingerprint, LedgerEntry, Outco
 from citewell.records.feedback import BEST, WORST, CitedSpan, Feedback, Opinion
 from citewell.records.loading import Batch, BatchMessage, BatchResult, SourceMessage
 from citewell.records.provenance import PassageMark, Provenance
-from citewell.records.questions import Evidence, Filters, Hit, LegRank, Question, Range
+from citewell.records.questions import Evidence, Filters, Hit, LegRank, Question, Range, Rewriting, Turn
 from citewell.records.terms import Callback, Terms, Waiting
 
 __all__ = [
@@ -83,10 +83,12 @@ __all__ = [
     "Question",
     "Range",
     "Record",
+    "Rewriting",
     "Sentence",
     "Similarity",
     "SourceMessage",
     "Terms",
+    "Turn",
     "VectorIndex",
     "Waiting",
     "text_hash",

@@ -33,8 +33,31 @@ class Filters(Record):
         return self != Filters()
 
 
+class Turn(Record):
+    """An earlier question of a conversation, and its answer."""
+
+    question: str
+    answer: str = ""
+
+
+class Rewriting(Record):
+    """How a follow-up became self-contained: `by` is the version of what did it, `reason` what it leaned on.
+
+    `turns` of the conversation were looked at, and `cut` earlier ones were over its bounds.
+    """
+
+    text: str
+    by: str
+    reason: str = ""
+    turns: int = 0
+    cut: int = 0
+
+
 class Question(Record):
-    """A question with what limits its search. `groups` None is the operator, who sees everything."""
+    """A question with what limits its search. `groups` None is the operator, who sees everything.
+
+    `conversation` holds the turns before it, oldest first; `rewriting` is what was made of both, once it is checked.
+    """
 
     text: str
     lang: str = ""
@@ -42,6 +65,13 @@ class Question(Record):
     mode: Mode = "hybrid"
     filters: Filters = Filters()
     groups: tuple[str, ...] | None = None
+    conversation: tuple[Turn, ...] = ()
+    rewriting: Rewriting | None = None
+
+    @property
+    def standalone(self) -> str:
+        """The question as it is searched for and answered: without its conversation it says the same."""
+        return self.rewriting.text if self.rewriting else self.text
 
 
 class LegRank(Record):
@@ -78,7 +108,8 @@ class Evidence(Record):
     """The passages that travel with a question to the generator, and everything that ranked them.
 
     `fusion`: method, weights and where these come from; `rerank`: model, how many it scored, why it stopped;
-    `building`: how hits became evidence. `depth` and `filters` limited both legs.
+    `building`: how hits became evidence. `depth` and `filters` limited both legs. `asked` is the self-contained form
+    of a follow-up, which was searched for; "" where the question had no conversation.
     """
 
     hits: tuple[Hit, ...] = ()
@@ -89,6 +120,7 @@ class Evidence(Record):
     depth: int = 0
     filters: Filters = Filters()
     lang: str = ""
+    asked: str = ""
     index_version: str = ""
     embedder: str = ""
     timings_ms: dict[str, float] = Field(default_factory=dict)
