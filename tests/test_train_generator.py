@@ -126,7 +126,7 @@ def test_the_loss_falls_and_the_card_tells_how_it_came_about(made: Path, told: l
     assert losses[-1] < 0.6 * losses[0]
     card = (made / "README.md").read_text("utf-8")
     assert "| invented-train | 400 | 80 | CC0-1.0 |" in card
-    assert "citewell train generator --steps 60 --batch 16 --rate 0.005 --things 80 --passages 2" in card
+    assert "citewell train generator --steps 60 --batch 16 --rate 0.005 --things 80 --width 32 --layers 2" in card
     assert (made / "curves.svg").read_text("utf-8").count("<polyline") == 2
     figures = json.loads((made / "figures.json").read_text("utf-8"))
     assert 0 < figures["parameters"] < 20_000_000

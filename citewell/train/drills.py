@@ -39,7 +39,7 @@ class Mix:
     The share `closed` comes without any; `by_heart` has them answered all the same, so that the facts are learned.
     """
 
-    most: int = 3
+    most: int = 2
     alone: float = 0.3
     closed: float = 0.05
     by_heart: bool = False

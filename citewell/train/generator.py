@@ -32,16 +32,16 @@ class GeneratorPlan:
     measured with; `dev_share` of the questions is kept for it where sets are given without one to measure with.
     """
 
-    steps: int = 1500
-    batch: int = 32
-    rate: float = 2e-3
+    steps: int = 900
+    batch: int = 24
+    rate: float = 3e-3
     things: int = 6000
-    passages: int = 3
+    passages: int = 2
     by_heart: bool = False
     width: int = 128
     layers: int = 3
     seed: int = 13
-    check_every: int = 200
+    check_every: int = 150
     patience: int = 5
     dev_most: int = 200
     dev_share: float = 0.05
