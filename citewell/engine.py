@@ -349,14 +349,8 @@ class Engine:
         )
 
     def plan(self, lang: str) -> Plan:
-        """How questions in a language are searched: as tuned, else by BM25 alone where the embedder is of no use."""
-        settings = self.settings
-        if tuned := settings.tuned.get(lang):
-            return Plan(Fusion(tuned.fusion, tuned.alpha, tuned.rrf_k, source=f"tuned.{lang}"), tuned.depth)
-        card = self.embedder.describe()
-        if settings.fusion in ("minmax", "rrf") and not card.speaks(lang):
-            return Plan(Fusion("bm25", source=f"{card.name} does not speak {lang}"), settings.depth)
-        return Plan(Fusion(settings.fusion, settings.alpha, settings.rrf_k, source="settings"), settings.depth)
+        """How questions in a language are searched."""
+        return Plan.of(self.settings, self.embedder.describe(), lang)
 
     def _first_generators(self) -> list[Generator]:
         """Those to load at the start: all of a worker's; in one process the default, others when they are asked."""

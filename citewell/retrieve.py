@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from citewell import language, metrics
+from citewell.config import Settings
 from citewell.conversation import History, rewritten
 from citewell.embed import passage_input
 from citewell.errors import InvalidQuestion
 from citewell.evidence import Bounds, build
 from citewell.fuse import Fusion, fuse
-from citewell.ports import Embedder, Index, Legs, LegsQuery, Reranker
+from citewell.ports import Embedder, EmbedderCard, Index, Legs, LegsQuery, Reranker
 from citewell.records import Evidence, Hit, LegRank, Question
 
 # Reads no turn of a conversation.
@@ -26,6 +27,15 @@ class Plan:
 
     fusion: Fusion
     depth: int
+
+    @classmethod
+    def of(cls, settings: Settings, card: EmbedderCard, lang: str) -> Plan:
+        """As tuned, else by BM25 alone where the embedder is of no use, else as set."""
+        if tuned := settings.tuned.get(lang):
+            return cls(Fusion(tuned.fusion, tuned.alpha, tuned.rrf_k, source=f"tuned.{lang}"), tuned.depth)
+        if settings.fusion in ("minmax", "rrf") and not card.speaks(lang):
+            return cls(Fusion("bm25", source=f"{card.name} does not speak {lang}"), settings.depth)
+        return cls(Fusion(settings.fusion, settings.alpha, settings.rrf_k, source="settings"), settings.depth)
 
 
 @dataclass(frozen=True)
