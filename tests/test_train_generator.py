@@ -20,6 +20,7 @@ from citewell.cite import abstention, cite
 from citewell.config import Settings
 from citewell.errors import BadInput, TrainingFailed
 from citewell.generate.transformers import TransformersGenerator
+from citewell.prompt import PROMPT_VERSION
 from citewell.records import Job
 from citewell.train.causal import CONTEXT, Shape, learned_tokenizer, new_model
 from citewell.train.drills import Drilling, Encoded, Mix
@@ -130,7 +131,7 @@ def test_the_loss_falls_and_the_card_tells_how_it_came_about(made: Path, told: l
     assert (made / "curves.svg").read_text("utf-8").count("<polyline") == 2
     figures = json.loads((made / "figures.json").read_text("utf-8"))
     assert 0 < figures["parameters"] < 20_000_000
-    assert figures["prompt"] == "answer-1"
+    assert figures["prompt"] == PROMPT_VERSION
     assert len(read_set(made.parent / "held-out").questions) == 1000
 
 

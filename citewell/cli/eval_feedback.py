@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from citewell.cli.eval import group
 from citewell.cli.options import AsJson, own_engine
 from citewell.cli.output import console, emit_json, table
-from citewell.feedback import Period
 
 __all__ = ["export", "feedback", "group"]
 
@@ -19,11 +18,15 @@ _DAY_S = 86_400
 Days = Annotated[
     float, typer.Option("--days", min=0, metavar="N", help="What was given in the last N days; 0: all that is kept.")
 ]
+# Said again here, so that help loads neither numpy nor pydantic.
+By = Annotated[
+    Literal["day", "week", "month", "all"], typer.Option("--by", help="Periods of when the question was asked.")
+]
 
 
 @group.command()
 def feedback(
-    by: Annotated[Period, typer.Option("--by", help="Periods of when the question was asked.")] = "day",
+    by: By = "day",
     days: Days = 0.0,
     as_json: AsJson = False,
 ) -> None:

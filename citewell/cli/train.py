@@ -70,7 +70,7 @@ _NOT_SHOWN = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second"
 
 group = typer.Typer(
     name="train",
-    help="Train small models of your own: a reader, a generator, an embedder.",
+    help="Train small models of your own: `citewell train reader`, `generator` or `embedder`.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
