@@ -21,6 +21,8 @@ _QUESTION = 64
 _TITLE = 16
 _OVERLAP = 64
 _LEAST_TEXT = 32
+# PyTorch's attention on a CPU is slower for other lengths (docs/LOG.md, "The forward pass").
+_STEP = 16
 # Begin and end of an answer, as labels, where there is none.
 NO_SPAN = -100
 # Spans that are kept of each passage, for questions that ask for several things.
@@ -83,8 +85,9 @@ class Windows:
 
 
 def batch(windows: Sequence[Window], pad: int) -> dict[str, Integers]:
-    """The network's inputs, each of shape (windows, tokens of the longest)."""
-    shape = (len(windows), max(len(window.ids) for window in windows))
+    """The network's inputs, each of shape (windows, tokens of the longest, padded to a multiple of 16)."""
+    longest = max(len(window.ids) for window in windows)
+    shape = (len(windows), -(-longest // _STEP) * _STEP)
     made = {name: np.zeros(shape, np.int64) for name in ("input_ids", "attention_mask", "token_type_ids", "text_mask")}
     made["input_ids"][:] = pad
     for row, window in enumerate(windows):

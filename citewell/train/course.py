@@ -127,8 +127,11 @@ def _network(encoder: Path, seed: int) -> torch.nn.Module:
     from transformers import BertModel
 
     from citewell.generate.span_network import SpanNetwork
+    from citewell.train import attention
 
     torch.manual_seed(seed)
-    model = BertModel.from_pretrained(str(encoder), add_pooling_layer=False, local_files_only=True)
+    model = BertModel.from_pretrained(
+        str(encoder), add_pooling_layer=False, local_files_only=True, **attention.options()
+    )
     model.embeddings.word_embeddings.weight.requires_grad_(False)
     return SpanNetwork(model)

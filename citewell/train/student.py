@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from citewell import device
+from citewell.train import attention
 from citewell.train.alignment import Floats
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ def student_of(teacher: Path, rows: Floats) -> torch.nn.Module:
     import torch
     from transformers import BertModel
 
-    bert: Any = BertModel.from_pretrained(str(teacher), add_pooling_layer=False, local_files_only=True)
+    bert: Any = BertModel.from_pretrained(
+        str(teacher), add_pooling_layer=False, local_files_only=True, **attention.options()
+    )
     words = torch.nn.Embedding(rows.shape[0], rows.shape[1], padding_idx=0)
     with torch.no_grad():
         words.weight.copy_(torch.from_numpy(rows))
