@@ -1,7 +1,7 @@
 """Attention for training on a CPU, where PyTorch's own takes most of a step (docs/LOG.md, "A step of the reader").
 
-With dropout PyTorch has no fused attention on a CPU and keeps every score; without it, the fused one's way back in bfloat16
-takes three times as long as in float32. So: no dropout of scores, and float32 where gradients are wanted.
+With dropout PyTorch has no fused attention on a CPU and keeps every score; without it, the fused one's way back in
+bfloat16 takes three times as long as in float32. So: no dropout of scores, and float32 where gradients are wanted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _attend(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, 
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     if query.device.type != "cpu" or not torch.is_grad_enabled():
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)  # type: ignore[no-any-return]
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     with torch.autocast("cpu", enabled=False):
         wide = (query.float(), key.float(), value.float())
         found, _ = sdpa_attention_forward(module, *wide, attention_mask, **options)
