@@ -18,7 +18,7 @@ import numpy as np
 import structlog
 
 from citewell import metrics
-from citewell.cite import cite
+from citewell.cite import cite, exact_words, with_exact
 from citewell.config import Settings
 from citewell.errors import LeaseLost, StoreUnavailable, UnknownAnswer
 from citewell.near import agree
@@ -140,7 +140,13 @@ def transferred(found: Answer, evidence: Evidence, citing: Cite = cite) -> Draft
         return None
     own = Provenance.of(evidence)
     made = found.provenance.model_copy(update={"passages": own.passages, "index_version": own.index_version})
-    return draft.model_copy(update={"provenance": made, "cached_from": found.id})
+    hits = {hit.rank: hit for hit in evidence.hits}
+    exact = [
+        exact_words(hits[rank], one.passage_start, one.passage_end, one.probability)
+        for one in found.exact
+        if (rank := ranks.get(one.marker))
+    ]
+    return with_exact(draft, exact).model_copy(update={"provenance": made, "cached_from": found.id})
 
 
 def _keys(job: Job, card: GeneratorCard) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from citewell.outline import path_within
 from citewell.prompt import ABSTENTIONS
-from citewell.records import Citation, Draft, Evidence, Hit, Sentence, text_hash
+from citewell.records import Citation, Draft, Evidence, Exact, Hit, Sentence, text_hash
 from citewell.support import Claim, Comparing, Span, judge, verbatim
 from citewell.text import sentences, terms
 
@@ -54,6 +54,35 @@ def cite(text: str, evidence: Evidence, lang: str, compare: Comparing | None = N
         )
         built += one.tail
     return Draft(text=built.rstrip(), citations=tuple(c for one in marked for c in one.held), sentences=tuple(verdicts))
+
+
+def exact_words(hit: Hit, start: int, end: int, probability: float) -> Exact:
+    """The words `[start:end]` of a hit's text, as a generator names them."""
+    passage = hit.passage
+    return Exact(
+        text=passage.text[start:end],
+        marker=hit.rank,
+        passage_id=passage.id,
+        doc_id=passage.doc_id,
+        start=passage.start + start,
+        end=passage.start + end,
+        passage_start=start,
+        passage_end=end,
+        probability=round(probability, 4),
+    )
+
+
+def with_exact(draft: Draft, named: Sequence[Exact]) -> Draft:
+    """The draft with the named words, best first, that stand in the quote of a citation: others prove nothing."""
+    held = [
+        one
+        for one in sorted(named, key=lambda one: -one.probability)
+        if any(
+            c.passage_id == one.passage_id and c.passage_start <= one.passage_start and one.passage_end <= c.passage_end
+            for c in draft.citations
+        )
+    ]
+    return draft.model_copy(update={"exact": tuple(held)})
 
 
 def abstention(lang: str) -> str:

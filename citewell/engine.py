@@ -283,14 +283,16 @@ class Engine:
 
     def info(self) -> dict[str, Any]:
         """Versions, counts and fingerprints of what works now."""
-        cache = {} if self.role == "ingest" else {"cache": _checked(self.cache.info)}
+        more = {} if self.role == "ingest" else {"cache": _checked(self.cache.info)}
+        if "extractive" in self.generators:
+            more["extractive"] = _checked(self.generators["extractive"].info)
         return {
             "version": __version__,
             "stack": self.settings.stack,
             "generators": sorted(self.generators),
             "retrieval": self._describe_retrieval(),
             **self.check(),
-            **cache,
+            **more,
         }
 
     def _describe_retrieval(self) -> dict[str, Any]:

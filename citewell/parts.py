@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from citewell.catalogue import GeneratorTable, OpenAiTable, RagTable, TransformersTable
 from citewell.citing import Citing
 from citewell.config import Settings
 from citewell.errors import ConfigError
-from citewell.generate.reader import Reader
+from citewell.generate.reader import PACKAGED, Reader
 from citewell.ingest.load import Shelf
 from citewell.library import Access, Library
 from citewell.ports import Answers, Embedder, Generator, JobQueue, Reranker
@@ -49,16 +50,17 @@ def _generator(settings: Settings, name: str, table: GeneratorTable, model: Embe
         return RagGenerator(settings, name, table)
     from citewell.generate.extractive import ExtractiveGenerator
 
-    return ExtractiveGenerator(model, reader(settings))
+    return ExtractiveGenerator(model, reader(settings), optional=settings.reader == "packaged")
 
 
 def reader(settings: Settings) -> Reader | None:
     """The reader that the setting of this name means; it reads with the packaged embedder's encoder."""
-    if settings.reader is None:
+    if not settings.reader:
         return None
     from citewell.embed.sentence import packaged_folder
 
-    return Reader(settings.reader, packaged_folder(), settings.device)
+    folder = PACKAGED if settings.reader == "packaged" else Path(settings.reader)
+    return Reader(folder, packaged_folder(), settings.device)
 
 
 def reranker(settings: Settings) -> Reranker | None:

@@ -17,11 +17,12 @@ from typing import Literal, TypeVar
 import structlog
 
 from citewell import metrics
+from citewell.cite import with_exact
 from citewell.errors import CitewellError, GenerationFailed, LeaseLost, StoreUnavailable, UnknownGenerator
 from citewell.leasing import Renewal, patiently
 from citewell.ports import Generator, GeneratorCard, Leases
 from citewell.prompt import wording
-from citewell.records import Answer, Draft, Evidence, Failure, Job, JobMessage, Lease, Provenance
+from citewell.records import Answer, Draft, Evidence, Exact, Failure, Job, JobMessage, Lease, Provenance
 
 log = structlog.get_logger("citewell.run")
 
@@ -139,11 +140,11 @@ class Runner:
         job, timings, stage = lease.job, dict[str, float](), "generate"
         started = time.perf_counter()
         try:
-            text = self._generate(lease, stopped)
+            text, exact = self._generate(lease, stopped)
             timings["generate"] = _ms_since(started)
             stage, started = "cite", time.perf_counter()
             draft = self._cite(text, job.evidence, job.evidence.lang or job.question.lang)
-            draft = draft.model_copy(update={"provenance": self._provenance(job)})
+            draft = with_exact(draft, exact).model_copy(update={"provenance": self._provenance(job)})
             return draft, timings | {"cite": _ms_since(started)}
         except (_StoppedError, LeaseLost):
             raise
@@ -154,14 +155,15 @@ class Runner:
             failure = _unforeseen(job, stage, error)
         return failure, timings | {stage: _ms_since(started)}
 
-    def _generate(self, lease: Lease, stopped: Callable[[], bool]) -> str:
+    def _generate(self, lease: Lease, stopped: Callable[[], bool]) -> tuple[str, list[Exact]]:
+        """The whole text, and the words in it that answer by themselves, where the generator names them."""
         job = lease.job
         generator = self._generators.get(job.generator)
         if generator is None:
             known = ", ".join(sorted(self._generators)) or "none"
             raise UnknownGenerator(f"this worker has no generator {job.generator!r}; it has {known}")
         stream = _Stream(self._leases, lease)
-        parts, complete = list[str](), False
+        parts, exact, complete = list[str](), list[Exact](), False
         started = time.perf_counter()
         pieces = generator.generate([job], lambda _answer_id: stopped())
         try:
@@ -169,6 +171,7 @@ class Runner:
                 if piece.text and not parts:
                     metrics.first_token(job.generator, time.perf_counter() - started)
                 parts.append(piece.text)
+                exact += piece.exact
                 stream.add(piece.text)
                 complete = complete or piece.last
                 if stopped() and not complete:
@@ -180,7 +183,7 @@ class Runner:
                 raise _StoppedError
             raise GenerationFailed(f"generator {job.generator} ended before the answer was complete")
         stream.flush()
-        return "".join(parts)
+        return "".join(parts), exact
 
     def _provenance(self, job: Job) -> Provenance:
         own = Provenance.of(job.evidence)

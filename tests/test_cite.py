@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from citewell.cite import cite
+from citewell.cite import cite, exact_words, with_exact
 from citewell.prompt import ABSTENTIONS
 from citewell.records import Evidence, Hit, Passage
 from citewell.support import find_support
@@ -148,3 +148,21 @@ def test_a_citation_names_page_and_the_headings_above_its_quote() -> None:
         "en",
     )
     assert [c.heading for c in draft.citations] == ["Shipping > Fees", "Islands"]
+
+
+def test_words_that_answer_are_named_where_a_citation_quotes_them() -> None:
+    found = evidence()
+    draft = cite("You can return most items within 30 days. [1]", found, "en")
+    text = TEXTS[1]
+    inside, outside = text.index("30 days"), text.index("14 days")
+    sure, unsure = text.index("most items"), text.index("14 days")
+    named = [
+        exact_words(found.hits[0], inside, inside + 7, 0.5),
+        exact_words(found.hits[0], outside, outside + 7, 0.9),
+        exact_words(found.hits[0], sure, sure + 10, 0.6),
+        exact_words(found.hits[1], unsure, unsure + 7, 0.9),
+    ]
+    exact = with_exact(draft, named).exact
+    assert [(one.text, one.marker, one.probability) for one in exact] == [("most items", 1, 0.6), ("30 days", 1, 0.5)]
+    assert [one.start - one.passage_start for one in exact] == [100, 100]
+    assert with_exact(cite("It is 60 days. [1]", found, "en"), named).exact == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -14,14 +15,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from citewell.errors import BadInput, ReaderUnavailable
-from citewell.generate.extractive import ExtractiveGenerator
+from citewell.generate.extractive import ExtractiveGenerator, Spotted, sentences_around
 from citewell.generate.reader import Reader
 from citewell.records import Evidence, Hit, Job, Passage, Question
 from citewell.train.course import Course, train_reader
-from citewell.train.marked import read_set
+from citewell.train.marked import read_set, text_hash
 from citewell.train.reader import Plan, best_threshold
+from tests.small_disk import small_disk
 from tests.tiny_reader import EncoderEmbedder, build_encoder, write_rows, write_set
 
 PLAN = Plan(epochs=14, batch=16, rate=3e-3, negatives=1.0, check_every=30)
@@ -75,6 +78,25 @@ def test_extractive_answers_with_the_sentence_around_the_span(made: Path, encode
     hits = (passage("Kell", "tower", "1345", 1),)
     pieces = list(generator.generate([job("When was the tower of Kell built?", hits)], lambda _: False))
     assert "".join(piece.text for piece in pieces) == "It was built in 1345 by the council. [1]"
+    (exact,) = pieces[0].exact
+    assert (exact.text, exact.marker, exact.doc_id) == ("1345", 1, "Kell-tower")
+    assert math.log(exact.probability) >= Reader(made, encoder, "cpu").threshold
+
+
+def test_the_network_is_loaded_by_the_first_question_that_it_reads(made: Path, encoder: Path) -> None:
+    reader = Reader(made, encoder, "cpu")
+    generator = ExtractiveGenerator(EncoderEmbedder(encoder), reader)
+    generator.load()
+    assert generator.info()["reader"]["name"] == "reader"
+    korean = Job(answer_id="a", question=Question(text="탑은 언제 지었습니까?", lang="ko"), evidence=Evidence())
+    list(generator.generate([korean], lambda _: False))
+    assert not reader.loaded
+    list(
+        generator.generate(
+            [job("When was the mill of Esk built?", (passage("Esk", "mill", "1500", 1),))], lambda _: False
+        )
+    )
+    assert reader.loaded
 
 
 def test_the_card_says_what_it_was_made_of(made: Path) -> None:
@@ -97,6 +119,49 @@ def test_weights_that_are_not_whole_are_refused(made: Path, encoder: Path, tmp_p
     (other / "config.json").write_text((other / "config.json").read_text("utf-8") + "\n", "utf-8")
     with pytest.raises(ReaderUnavailable, match="other weights"):
         Reader(made, other, "cpu").load()
+
+
+def test_a_reader_that_is_not_whole_stops_who_asked_for_it_and_no_one_else(
+    made: Path, encoder: Path, tmp_path: Path
+) -> None:
+    spoilt = Path(shutil.copytree(made, tmp_path / "spoilt"))
+    (spoilt / "layers.safetensors").write_bytes(b"x")
+    other = Path(shutil.copytree(encoder, tmp_path / "other"))
+    (other / "config.json").write_text((other / "config.json").read_text("utf-8") + "\n", "utf-8")
+    asked = job("When was the tower of Kell built?", (passage("Kell", "tower", "1345", 1),))
+    # The first is found out when the engine starts, the second when the network is wanted.
+    for reader, reason in (
+        (Reader(spoilt, encoder, "cpu"), "not those"),
+        (Reader(made, other, "cpu"), "other weights"),
+    ):
+        named = ExtractiveGenerator(EncoderEmbedder(encoder), reader)
+        with pytest.raises(ReaderUnavailable, match=reason):
+            list(named.generate([asked], lambda _: False))
+        packaged = ExtractiveGenerator(EncoderEmbedder(encoder), reader, optional=True)
+        with capture_logs() as logs:
+            pieces = list(packaged.generate([asked], lambda _: False))
+            list(packaged.generate([asked], lambda _: False))
+        assert "1345" in "".join(piece.text for piece in pieces)
+        assert all(piece.exact == () for piece in pieces)
+        assert [log["event"] for log in logs] == ["reader_left_out"], "it is told once"
+        assert reason in packaged.info()["reader"]["left_out"]
+        assert packaged.describe().revision == ExtractiveGenerator(EncoderEmbedder(encoder)).describe().revision
+
+
+def test_a_question_for_several_things_gets_them_and_the_same_words_count_once() -> None:
+    body = "The oak stands here. The elm stands there. The ash fell. Again the oak is named."
+    text = Passage(id="d#0", doc_id="d", ordinal=0, start=0, end=len(body), text=body, lang="en")
+    hit = Hit(passage=text, rank=1, score=1.0)
+
+    def spot(words: str, score: float, after: int = 0) -> Spotted:
+        start = body.index(words, after)
+        return Spotted(hit, start, start + len(words), score, score)
+
+    found = [spot("oak", -0.1), spot("oak", -0.2, 30), spot("elm", -0.7), spot("ash", -0.9)]
+    said = sentences_around(found, "en")
+    assert [one.text for one in said] == ["The oak stands here.", "The elm stands there."]
+    assert [[exact.text for exact in one.exact] for one in said] == [["oak"], ["elm"]]
+    assert [one.text for one in sentences_around(found[:1] + found[3:], "en")] == ["The oak stands here."]
 
 
 def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(
@@ -132,6 +197,33 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(
     assert json.loads((again / "reader.json").read_text())["figures"]["F1"] > 90
 
 
+def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(
+    encoder: Path, sets: tuple[Path, Path], tmp_path: Path
+) -> None:
+    script = (
+        "import sys; from dataclasses import replace; from citewell.errors import TrainingFailed\n"
+        "from tests.test_train_reader import *\n"
+        "folder, encoder, train, dev = map(Path, sys.argv[2:])\n"
+        "course = Course((train,), (dev,), folder, replace(PLAN, epochs=2.0, check_every=5))\n"
+        "try:\n"
+        "    train_reader(course, EncoderEmbedder(encoder), encoder, resume=sys.argv[1] == 'on', tell=lambda _: None)\n"
+        "except TrainingFailed as error:\n"
+        "    sys.exit(f'{error.message}; {error.remedy}')\n"
+    )
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        given = [str(disk.folder / "run"), str(encoder), *map(str, sets)]
+        env = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
+        full = disk.run(sys.executable, "-c", script, "new", *given, env=env)
+        assert full.returncode == 1
+        assert "could not be written" in full.stderr
+        assert "--resume" in full.stderr
+        assert "Traceback" not in full.stderr
+        disk.resize("64m")
+        done = disk.run(sys.executable, "-c", script, "on", *given, env=env)
+        assert done.returncode == 0, done.stderr
+        assert disk.run("ls", str(disk.folder / "run" / "reader" / "layers.safetensors")).returncode == 0
+
+
 def test_another_plan_does_not_go_on_in_the_folder(made: Path, encoder: Path, sets: tuple[Path, Path]) -> None:
     course = Course((sets[0],), (), made.parent, PLAN)
     with pytest.raises(BadInput, match="other settings: dev"):
@@ -142,6 +234,18 @@ def test_nothing_of_a_development_set_is_trained_on(encoder: Path, sets: tuple[P
     course = Course((sets[0],), (sets[0],), tmp_path / "run", PLAN)
     with pytest.raises(BadInput, match="144 questions or passages are in the training sets and"):
         train_reader(course, EncoderEmbedder(encoder), encoder, resume=False, tell=lambda _: None)
+
+
+def test_what_is_to_be_reported_on_can_be_left_out_of_the_training(sets: tuple[Path, Path]) -> None:
+    whole, other = read_set(sets[0]), read_set(sets[1])
+    first = whole.questions[0]
+    less = whole.without({text_hash(first.text), text_hash(whole.texts["Esk-gate"].text)} | other.hashes())
+    gone = {one.id for one in whole.questions} - {one.id for one in less.questions}
+    assert gone == {first.id, "q-Esk-gate"}
+    assert "Esk-gate" not in less.texts
+    assert list(less.left_out.values()) == [2]
+    with pytest.raises(BadInput, match="every question of train is in a set that is kept out"):
+        whole.without(whole.hashes())
 
 
 def test_sets_that_cannot_be_used_say_why(tmp_path: Path) -> None:

@@ -135,6 +135,7 @@ def finished(
         answer=result.text,
         citations=result.citations,
         sentences=result.sentences,
+        exact=result.exact,
         abstained=result.abstained,
         provenance=result.provenance or entry.answer.provenance,
         cached_from=result.cached_from,

@@ -13,9 +13,10 @@ from citewell.cli.output import READABLE, clean, console, emit_json, show_line, 
 _NEAREST = 3
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rich.console import Console
+    from rich.text import Text
 
     from citewell.records import Answer, Citation, Passage
 
@@ -135,7 +136,7 @@ def _show_text(screen: Console, found: Answer, width: int) -> None:
         screen.print("\nNot answered: no passage that was found supports an answer.", width=width)
         _show_nearest(screen, found, width)
     else:
-        screen.print(Text(clean(found.answer)), width=width)
+        screen.print(_with_exact(found), width=width)
     screen.print()
     for sentence in found.sentences:
         if not sentence.supported:
@@ -146,6 +147,32 @@ def _show_text(screen: Console, found: Answer, width: int) -> None:
         grouped.setdefault((citation.marker, citation.doc_id), []).append(citation)
     for marker, doc_id in sorted(grouped):
         _show_source(screen, grouped[marker, doc_id], width)
+
+
+def _with_exact(found: Answer) -> Text:
+    """The answer; the words that the generator names as the answer itself stand out."""
+    from rich.text import Text
+
+    shown, place = Text(), 0
+    for start, end in sorted(_exact_spans(found)):
+        if start >= place:
+            shown.append(clean(found.answer[place:start]))
+            shown.append(clean(found.answer[start:end]), "bold green")
+            place = end
+    return shown.append(clean(found.answer[place:]))
+
+
+def _exact_spans(found: Answer) -> Iterator[tuple[int, int]]:
+    """Where those words stand in the answer's text: in the sentence whose citation quotes them."""
+    for one in found.exact:
+        for citation in found.citations:
+            inside = citation.passage_start <= one.passage_start and one.passage_end <= citation.passage_end
+            if citation.passage_id == one.passage_id and inside:
+                sentence = found.sentences[citation.sentence]
+                at = found.answer.find(one.text, sentence.start, sentence.end)
+                if at >= 0:
+                    yield at, at + len(one.text)
+                    break
 
 
 def _show_nearest(screen: Console, found: Answer, width: int) -> None:

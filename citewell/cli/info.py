@@ -34,12 +34,24 @@ def info(url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
         if name in found:
             facts.add_row(name, clean(_described(name, found[name])))
     facts.add_row("generators", ", ".join(found["generators"]))
+    facts.add_row("reader", clean(_reader(found.get("extractive", {}))))
     screen.print(facts)
     plans = table(screen, "language", "fusion", ">depth", "why")
     for lang, plan in found["retrieval"]["languages"].items():
         chosen = f"{plan['method']} {plan.get('alpha', plan.get('k', ''))}".strip()
         plans.add_row(lang, chosen, str(plan["depth"]), clean(plan["source"]))
     screen.print(plans)
+
+
+def _reader(extractive: dict[str, Any]) -> str:
+    if not extractive.get("ok"):
+        return f"does not work: {extractive.get('message', 'the service does not say')}"
+    reader = extractive.get("reader")
+    if reader is None:
+        return "none: `extractive` ranks sentences"
+    if "left_out" in reader:
+        return f"left out, `extractive` ranks sentences: {reader['left_out']}"
+    return f"{reader['name']}, weights {reader['weights']}; reads {', '.join(reader['languages'])}"
 
 
 def _described(name: str, part: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from citewell.cli.output import waiting
+from citewell.cli.output import show_line, waiting
 
 if TYPE_CHECKING:
     from citewell.client import Client
@@ -93,6 +93,14 @@ def connection(url: str | None, key: str | None, role: Role, *, load: bool = Tru
         yield engine
 
 
+def _tell_left_out(engine: Engine) -> None:
+    """Who asks in this process sees no log, and is to know that answers are not as good as they could be."""
+    extractive = engine.generators.get("extractive") if engine.role != "ingest" else None
+    reader = extractive.info().get("reader", {}) if extractive is not None else {}
+    if "left_out" in reader:
+        show_line("note", f"answers are ranked sentences, because {reader['left_out']}")
+
+
 @contextlib.contextmanager
 def own_engine(role: Role, *, load: bool = True) -> Iterator[Engine]:
     """The engine in this process, loaded if asked."""
@@ -107,6 +115,7 @@ def own_engine(role: Role, *, load: bool = True) -> Iterator[Engine]:
             if load:
                 with waiting("loading"):
                     engine.load()
+                _tell_left_out(engine)
             yield engine
         finally:
             engine.close()

@@ -25,6 +25,14 @@ Dev = Annotated[
     ),
 ]  # fmt: skip
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the run and its result are kept.")]
+Without = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--without", metavar="SET", help="What it holds is left out of the training: sets to report on; repeatable.",
+        exists=True,
+    ),
+]  # fmt: skip
+Dropout = Annotated[float, typer.Option("--dropout", min=0.0, max=0.9, help="Share of hidden states left out.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")]
 Epochs = Annotated[float, typer.Option("--epochs", min=0.001, help="How often every question is seen.")]
 Batch = Annotated[int, typer.Option("--batch", min=1, help="Windows in a step.")]
@@ -81,11 +89,13 @@ def reader(
     train: Sets,
     out: Out,
     dev: Dev = None,
+    without: Without = None,
     resume: Resume = False,
     epochs: Epochs = 2.0,
     batch: Batch = 16,
     rate: Rate = 1e-4,
     negatives: Wrong = 0.33,
+    dropout: Dropout = 0.1,
     check_every: CheckEvery = 1000,
     seed: Seed = 13,
     as_json: AsJson = False,
@@ -108,11 +118,13 @@ def reader(
     from citewell.train.course import Course, train_reader
     from citewell.train.reader import Plan
 
-    plan = Plan(epochs=epochs, batch=batch, rate=rate, negatives=negatives, seed=seed, check_every=check_every)
+    plan = Plan(
+        epochs=epochs, batch=batch, rate=rate, negatives=negatives, dropout=dropout, seed=seed, check_every=check_every
+    )
     embedder = parts.packaged_embedder(load_settings())
     watch = _Watch(as_json)
     try:
-        course = Course(tuple(train), tuple(dev or ()), out, plan)
+        course = Course(tuple(train), tuple(dev or ()), out, plan, tuple(without or ()))
         made = train_reader(course, embedder, packaged_folder(), resume=resume, tell=watch.tell)
     except KeyboardInterrupt:
         show_line("interrupted", "run the same command with --resume to go on from the last checkpoint")

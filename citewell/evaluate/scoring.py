@@ -42,13 +42,13 @@ class Score:
 
 def score(question: AnswerQuestion, answer: Answer) -> Score:
     """An answer that failed says nothing: its overlap is 0, and it is no refusal."""
-    text, lang = said(answer), language(question, answer)
+    text, short, lang = said(answer), in_short(answer), language(question, answer)
     values = dict.fromkeys(MEASURES, _NONE)
     counts = None
     if question.answers and question.answerable:
         values |= {
-            "EM": exact_match(text, question.answers, lang),
-            "F1": f1(text, question.answers, lang),
+            "EM": exact_match(short, question.answers, lang),
+            "F1": f1(short, question.answers, lang),
             "holds": holds(text, question.answers, lang),
             "chrF": bleu.chrf(text, question.answers),
         }
@@ -72,6 +72,11 @@ def said(answer: Answer) -> str:
     if answer.state != "done" or answer.abstained:
         return ""
     return " ".join(sentence.text for sentence in answer.sentences) or answer.answer
+
+
+def in_short(answer: Answer) -> str:
+    """The words that the generator names as the answer, the best ones alone; all its words where it names none."""
+    return answer.exact[0].text if answer.exact else said(answer)
 
 
 def language(question: AnswerQuestion, answer: Answer) -> str:

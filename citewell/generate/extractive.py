@@ -5,12 +5,14 @@ each weighted by how rare it is among the evidence's sentences, and the cosine o
 embedder, where that knows the language. A little of the passage's own rank breaks near ties.
 
 With a reader (the setting `reader`), questions in its languages are answered by the sentence around the words that it
-finds, and refused where it is not sure.
+finds, and refused where it is not sure. A span's score joins the reader's own, that its passage answers and that these
+words do, with the rank of the passage.
 """
 
 from __future__ import annotations
 
 import math
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,14 +20,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 
-from citewell.cite import abstention
+from citewell.cite import abstention, exact_words
+from citewell.errors import ReaderUnavailable
 from citewell.generate.reader import Reader
 from citewell.ports import Embedder, GeneratorCard, Vectors
-from citewell.records import Hit, Job, Piece
+from citewell.records import Exact, Hit, Job, Piece
 from citewell.text import sentences, terms
 
+log = structlog.get_logger(__name__)
+
 Scores = npt.NDArray[np.float32]
+# A sentence of an answer with its marker, and the words in it that answer.
+Said = tuple[str, tuple[Exact, ...]]
 
 # Raised when the rules below choose other sentences than before.
 RULES = "rules-1"
@@ -37,6 +45,8 @@ _LONGEST = 600
 _RANK_BONUS = 0.04
 # A further span joins the answer when its log-probability is this near to the best one's: half as likely.
 _SPAN_NEAR = math.log(2)
+# What the logarithm of a passage's rank takes from its spans' log-probabilities (bench/reader.py, docs/LOG.md).
+SPAN_RANK = 0.5
 # What a word of the question counts that stands in the passage or its title, not in the sentence.
 _AROUND = 0.3
 # Words of fewer sentences than this all weigh the same.
@@ -72,79 +82,111 @@ _WORDS_ELSEWHERE = Weights(dense=0.0, threshold=0.44)
 
 @dataclass(frozen=True)
 class Candidate:
-    """One sentence of one hit; `start` orders sentences within a passage."""
+    """One sentence of one hit; `start` orders sentences within a passage, `exact` are words in it that answer."""
 
     hit: Hit
     start: int
     text: str
     score: float = 0.0
+    exact: tuple[Exact, ...] = ()
+
+
+@dataclass(frozen=True)
+class Spotted:
+    """Words of a hit that a reader found. `score` orders them among all hits, `sure` is the reader's alone: a
+    log-probability."""
+
+    hit: Hit
+    start: int
+    end: int
+    score: float
+    sure: float
+
+    @property
+    def text(self) -> str:
+        return self.hit.passage.text[self.start : self.end]
 
 
 class ExtractiveGenerator:
-    """Ranks the evidence's sentences; quotes at most three, or says that the documents do not answer."""
+    """Ranks the evidence's sentences; quotes at most three, or says that the documents do not answer.
 
-    def __init__(self, embedder: Embedder, reader: Reader | None = None) -> None:
+    A reader that is `optional` and cannot be used is left out with a warning: all questions are then answered by rank.
+    """
+
+    def __init__(self, embedder: Embedder, reader: Reader | None = None, *, optional: bool = False) -> None:
         self._embedder = embedder
-        self._reader = reader
+        self._given = reader
+        self._optional = optional
+        self._left_out = ""
+        self._lock = threading.Lock()
 
     def load(self) -> None:
+        """The reader's network is loaded when the first question in its languages comes."""
         self._embedder.load()
-        if self._reader is not None:
-            self._reader.load()
+        self.reader()
 
     def close(self) -> None:
         """The embedder belongs to the engine, which closes it."""
-        if self._reader is not None:
-            self._reader.close()
+        if self._given is not None:
+            self._given.close()
 
     def info(self) -> dict[str, Any]:
-        reader = {"reader": self._reader.info()} if self._reader is not None else {}
-        return {"name": "extractive", "embedder": self._embedder.info()["name"], **reader}
+        told: dict[str, Any] = {"name": "extractive", "embedder": self._embedder.info()["name"]}
+        reader = self.reader()
+        if reader is not None:
+            told["reader"] = reader.info()
+        elif self._left_out:
+            told["reader"] = {"left_out": self._left_out}
+        return told
 
     def describe(self) -> GeneratorCard:
         """Its model is the embedder; its weights, the reader's and the rules here are its revision."""
-        card = self._embedder.describe()
-        revision = ":".join([RULES, card.weights[:16], *([self._reader.revision[:16]] if self._reader else [])])
+        card, reader = self._embedder.describe(), self.reader()
+        revision = ":".join([RULES, card.weights[:16], *([reader.revision[:16]] if reader else [])])
         return GeneratorCard("extractive", "extractive", model=card.name, revision=revision)
+
+    def reader(self) -> Reader | None:
+        """The reader, once its files are found whole; raises `ReaderUnavailable` where it is not optional."""
+        with self._lock:
+            if self._given is None or self._left_out:
+                return None
+            try:
+                self._given.check()
+            except ReaderUnavailable as error:
+                self._leave_out(error)
+                return None
+            return self._given
+
+    def _leave_out(self, error: ReaderUnavailable) -> None:
+        if not self._optional:
+            raise error
+        self._left_out = error.message
+        log.warning("reader_left_out", reason=error.message, instead="sentences are ranked by words and vectors")
 
     def generate(self, jobs: Sequence[Job], cancelled: Callable[[str], bool]) -> Iterator[Piece]:
         """One piece a sentence."""
         for job in jobs:
-            for text in self._answer(job):
+            for text, exact in self._answer(job):
                 if cancelled(job.answer_id):
                     break
-                yield Piece(answer_id=job.answer_id, text=text)
+                yield Piece(answer_id=job.answer_id, text=text, exact=exact)
             else:
                 yield Piece(answer_id=job.answer_id, last=True)
 
-    def _answer(self, job: Job) -> list[str]:
+    def _answer(self, job: Job) -> list[Said]:
         lang = job.question.lang
-        if self._reader is not None and lang in self._reader.languages:
-            return self._read(self._reader, job) or [abstention(lang)]
+        reader = self.reader()
+        own = [hit for hit in job.evidence.hits if hit.passage.lang in (lang, "")]
+        if reader is not None and lang in reader.languages and own:
+            try:
+                return _read(reader, job.question.standalone, own, lang)
+            except ReaderUnavailable as error:  # it is loaded at its first use
+                self._leave_out(error)
         for group in _by_language(candidates(job.evidence.hits, lang), lang):
             ranked, weights = self.score(job.question.standalone, lang, group)
             if ranked and ranked[0].score >= weights.threshold:
                 return _compose(ranked)
-        return [abstention(lang)]
-
-    def _read(self, reader: Reader, job: Job) -> list[str]:
-        """The sentences around the spans that answer best by the reader; none where it is not sure enough."""
-        lang = job.question.lang
-        hits = [hit for hit in job.evidence.hits if hit.passage.lang in (lang, "")]
-        readings = reader.read(job.question.standalone, [(hit.passage.title, hit.passage.text) for hit in hits])
-        found = sorted(
-            ((span, hit) for reading, hit in zip(readings, hits, strict=True) for span in reading.spans),
-            key=lambda one: (-one[0].score, one[1].rank),
-        )
-        if not found or found[0][0].score < reader.threshold:
-            return []
-        chosen: dict[tuple[str, str], Candidate] = {}
-        for span, hit in found:
-            if span.score < found[0][0].score - _SPAN_NEAR or len(chosen) == MAX_SENTENCES:
-                break
-            around = around_span(hit, span.start, span.end, lang)
-            chosen.setdefault((hit.passage.doc_id, around.text), around)
-        return _compose(list(chosen.values()))
+        return [(abstention(lang), ())]
 
     def score(self, question: str, lang: str, group: Sequence[Candidate]) -> tuple[list[Candidate], Weights]:
         """The candidates with scores in about [0, 1], best first, and the weights that were used."""
@@ -167,6 +209,43 @@ class ExtractiveGenerator:
         scores = np.zeros(len(group), dtype=np.float32)
         scores[chosen] = np.clip(_unit(self._embedder.embed_passages([group[i].text for i in chosen])) @ query, 0, 1)
         return scores
+
+
+def spotted(reader: Reader, question: str, hits: Sequence[Hit], weight: float = SPAN_RANK) -> list[Spotted]:
+    """What a reader finds in all hits, best first; `weight` is that of the logarithm of a hit's rank."""
+    readings = reader.read(question, [(hit.passage.title, hit.passage.text) for hit in hits])
+    found = [
+        Spotted(hit, span.start, span.end, span.score - weight * math.log(hit.rank), span.score)
+        for reading, hit in zip(readings, hits, strict=True)
+        for span in reading.spans
+    ]
+    return sorted(found, key=lambda one: (-one.score, one.hit.rank))
+
+
+def _read(reader: Reader, question: str, hits: Sequence[Hit], lang: str) -> list[Said]:
+    """The sentences around the spans that answer best by the reader; a refusal where it is not sure enough."""
+    found = spotted(reader, question, hits)
+    if not found or found[0].sure < reader.threshold:
+        return [(abstention(lang), ())]
+    return _compose(sentences_around(found, lang))
+
+
+def sentences_around(found: Sequence[Spotted], lang: str) -> list[Candidate]:
+    """The sentences around the best span and those nearly as good; the same words count once, where they score best."""
+    chosen: dict[tuple[str, str], Candidate] = {}
+    words: set[str] = set()
+    for one in found:
+        if one.score < found[0].score - _SPAN_NEAR or len(words) == MAX_SENTENCES:
+            break
+        if (said := one.text.casefold()) in words:
+            continue
+        words.add(said)
+        around = around_span(one.hit, one.start, one.end, lang)
+        key = (one.hit.passage.doc_id, around.text)
+        named = exact_words(one.hit, one.start, one.end, math.exp(one.sure))
+        known = chosen.get(key, around)
+        chosen[key] = replace(known, exact=(*known.exact, named))
+    return list(chosen.values())
 
 
 def _unit(vectors: Vectors) -> Vectors:
@@ -231,9 +310,9 @@ def overlap(question: str, group: Sequence[Candidate], lang: str) -> Scores:
     return np.array(shares, dtype=np.float32) / np.float32(total)
 
 
-def _compose(ranked: Sequence[Candidate]) -> list[str]:
+def _compose(ranked: Sequence[Candidate]) -> list[Said]:
     """The chosen sentences in reading order, each with its marker; they are joined by spaces."""
     floor = ranked[0].score * _NEAR
     chosen = [c for c in ranked[:MAX_SENTENCES] if c.score >= floor]
     chosen.sort(key=lambda c: (c.hit.rank, c.start))
-    return [f"{' ' if number else ''}{c.text} [{c.hit.rank}]" for number, c in enumerate(chosen)]
+    return [(f"{' ' if number else ''}{c.text} [{c.hit.rank}]", c.exact) for number, c in enumerate(chosen)]

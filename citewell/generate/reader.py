@@ -1,7 +1,8 @@
 """The reader: the words of a passage that answer a question, by a network that `citewell train reader` has made.
 
 A reader is a folder with the trained layers in half precision and their description; the word embeddings are those of
-the packaged embedder, on which it was trained. Spans are scored for all passages in one batch.
+the packaged embedder, on which it was trained. Spans are scored for all passages in one batch. `PACKAGED` is the one
+that the product comes with; its card says how it was made.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = "layers.safetensors"
 DESCRIPTION = "reader.json"
+PACKAGED = Path(__file__).parent / "packaged_reader"
 _SCHEMA = 1
 
 
@@ -52,37 +54,53 @@ class Reader:
         self._described: dict[str, Any] = {}
         self._lock = threading.Lock()
 
+    def check(self) -> None:
+        """See that its files are whole; raises `ReaderUnavailable`. The network is loaded when it first reads."""
+        with self._lock:
+            if not self._described:
+                self._described = self._checked()
+
     def load(self) -> None:
         """Read the weights; raises `ReaderUnavailable` when they are not there, not whole, or of another encoder."""
+        self.check()
         with self._lock:
             if self._network is None:
-                self._described = self._checked()
                 self._network = self._open()
 
     def close(self) -> None:
         self._network = None
 
+    @property
+    def loaded(self) -> bool:
+        """Whether its network is in memory."""
+        return self._network is not None
+
     def info(self) -> dict[str, Any]:
-        self.load()
+        self.check()
         described = self._described
-        return {"name": self._folder.name, "base": described["base"], "weights": described["sha256"][:12]}
+        return {
+            "name": "packaged" if self._folder == PACKAGED else self._folder.name,
+            "base": described["base"],
+            "weights": described["sha256"][:12],
+            "languages": list(self.languages),
+        }
 
     @property
     def revision(self) -> str:
         """The checksum of its weights."""
-        self.load()
+        self.check()
         return str(self._described["sha256"])
 
     @property
     def languages(self) -> tuple[str, ...]:
         """The languages of the questions that it was trained on."""
-        self.load()
+        self.check()
         return tuple(self._described.get("languages", ()))
 
     @property
     def threshold(self) -> float:
         """The `score` below which a passage does not answer: calibrated when it was trained."""
-        self.load()
+        self.check()
         return float(self._described["threshold"])
 
     def read(self, question: str, passages: Sequence[tuple[str, str]]) -> list[Reading]:

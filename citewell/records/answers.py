@@ -69,12 +69,30 @@ class Sentence(Record):
     unsupported: str = ""
 
 
+class Exact(Record):
+    """Words that answer by themselves: `document.text[start:end] == text`, within the quote of a citation.
+
+    `marker` is that citation's. `probability` is the generator's own, in [0, 1].
+    """
+
+    text: str
+    marker: int
+    passage_id: str
+    doc_id: str
+    start: int
+    end: int
+    passage_start: int
+    passage_end: int
+    probability: float
+
+
 class Draft(Record):
     """An answer's text with its checked citations and who wrote it, before it becomes part of the record."""
 
     text: str = ""
     citations: tuple[Citation, ...] = ()
     sentences: tuple[Sentence, ...] = ()
+    exact: tuple[Exact, ...] = ()
     abstained: bool = False
     provenance: Provenance | None = None
     cached_from: str = ""
@@ -128,9 +146,9 @@ class Answer(Record):
     """The job and its result: one record, one id, from `queued` to a final state.
 
     `request` is a hash of what an idempotency key was sent with; from `expires_at` on, unless that is 0, nobody waits
-    for the answer any more. `waiting` is looked up when a queued record is asked for, and never stored. `provenance`
-    says what the text follows from; `replay_of` is the answer whose question was
-    asked again, `cached_from` the earlier answer that was given again.
+    for the answer any more. `exact` are the words that answer, best first, where the generator names them. `waiting`
+    is looked up when a queued record is asked for, and never stored. `provenance` says what the text follows from;
+    `replay_of` is the answer whose question was asked again, `cached_from` the earlier answer that was given again.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -142,6 +160,7 @@ class Answer(Record):
     abstained: bool = False
     citations: tuple[Citation, ...] = ()
     sentences: tuple[Sentence, ...] = ()
+    exact: tuple[Exact, ...] = ()
     evidence: Evidence = Evidence()
     provenance: Provenance = Provenance()
     replay_of: str = ""
@@ -190,8 +209,12 @@ class Event(Record):
 
 
 class Piece(Record):
-    """What a generator yields: a bit of text for one answer, `last` when that answer's text is complete."""
+    """What a generator yields: a bit of text for one answer, `last` when that answer's text is complete.
+
+    `exact` are words of the evidence in this bit that answer by themselves.
+    """
 
     answer_id: str
     text: str = ""
+    exact: tuple[Exact, ...] = ()
     last: bool = False

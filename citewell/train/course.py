@@ -34,12 +34,16 @@ _NEGATIVES = "negatives.json"
 
 @dataclass(frozen=True)
 class Course:
-    """What is trained on (`train`), what is measured with (`dev`; empty keeps a part of `train` for it), and where."""
+    """What is trained on (`train`), what is measured with (`dev`; empty keeps a part of `train` for it), and where.
+
+    Whatever is in a set of `without` is left out of the training.
+    """
 
     train: tuple[Path, ...]
     dev: tuple[Path, ...]
     folder: Path
     plan: Plan
+    without: tuple[Path, ...] = ()
 
 
 def train_reader(course: Course, embedder: Embedder, encoder: Path, *, resume: bool, tell: Tell) -> Path:
@@ -54,7 +58,8 @@ def train_reader(course: Course, embedder: Embedder, encoder: Path, *, resume: b
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     folder = course.folder
     checkpoints = opened(folder, _described(course), resume=resume)
-    sets = [read_set(path) for path in course.train]
+    apart = set[str]().union(*(read_set(path).hashes() for path in course.without))
+    sets = [read_set(path).without(apart) for path in course.train]
     dev = [read_set(path) for path in course.dev]
     for one in (*sets, *dev):
         tell({"set": one.name, "questions": len(one.questions), "left_out": dict(one.left_out), "named": one.named})
@@ -63,7 +68,7 @@ def train_reader(course: Course, embedder: Embedder, encoder: Path, *, resume: b
     if not given.dev.pairs:
         raise BadInput("nothing is left to measure with", remedy="Name a development set with --dev.")
     tell({"windows": len(given.train), "dev_windows": len(given.dev)})
-    network = _network(encoder, course.plan.seed)
+    network = _network(encoder, course.plan)
     trainer = make_trainer(network, given, course.plan, folder, windows.pad, tell)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
@@ -81,7 +86,8 @@ def train_reader(course: Course, embedder: Embedder, encoder: Path, *, resume: b
 
 def _described(course: Course) -> dict[str, Any]:
     plan = dataclasses.asdict(course.plan)
-    return {"train": [path.name for path in course.train], "dev": [path.name for path in course.dev], **plan}
+    named = {"train": course.train, "dev": course.dev, "without": course.without}
+    return {**{key: [path.name for path in paths] for key, paths in named.items()}, **plan}
 
 
 def _made(course: Course, sets: Sequence[MarkedSet], figures: dict[str, float]) -> dict[str, Any]:
@@ -89,6 +95,7 @@ def _made(course: Course, sets: Sequence[MarkedSet], figures: dict[str, float]) 
     plan = dataclasses.asdict(course.plan)
     command = ["citewell train reader", *(f"--train {path.name}" for path in course.train)]
     command += [f"--dev {path.name}" for path in course.dev]
+    command += [f"--without {path.name}" for path in course.without]
     command += [f"--{name.replace('_', '-')} {value}" for name, value in plan.items() if value != getattr(Plan(), name)]
     named = {
         "eval_exact_match": "exact match",
@@ -121,7 +128,7 @@ class _Negatives:
         return self._kept[one.name]
 
 
-def _network(encoder: Path, seed: int) -> torch.nn.Module:
+def _network(encoder: Path, plan: Plan) -> torch.nn.Module:
     """The encoder with new heads; its word embeddings are not trained."""
     import torch
     from transformers import BertModel
@@ -129,9 +136,8 @@ def _network(encoder: Path, seed: int) -> torch.nn.Module:
     from citewell.generate.span_network import SpanNetwork
     from citewell.train import attention
 
-    torch.manual_seed(seed)
-    model = BertModel.from_pretrained(
-        str(encoder), add_pooling_layer=False, local_files_only=True, **attention.options()
-    )
+    torch.manual_seed(plan.seed)
+    options = attention.options() | {"hidden_dropout_prob": plan.dropout}
+    model = BertModel.from_pretrained(str(encoder), add_pooling_layer=False, local_files_only=True, **options)
     model.embeddings.word_embeddings.weight.requires_grad_(False)
     return SpanNetwork(model)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from citewell.evaluate.collection import packed_or_not, text_lines
 
 # Questions that were left out are counted; this many are named.
 _NAMED = 5
+_APART = "it, or its passage, is in a set that is kept out"
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,23 @@ class MarkedSet:
     def hashes(self) -> set[str]:
         """Of every question and passage as they read: without case and spaces."""
         return {text_hash(q.text) for q in self.questions} | {text_hash(t.text) for t in self.texts.values()}
+
+    def without(self, hashes: Collection[str]) -> MarkedSet:
+        """The set less the questions and passages whose hashes these are, and the questions on such passages.
+
+        Raises `BadInput` where none is left.
+        """
+        texts = {key: text for key, text in self.texts.items() if text_hash(text.text) not in hashes}
+        kept = tuple(
+            one
+            for one in self.questions
+            if text_hash(one.text) not in hashes and all(passage in texts for passage in one.passages)
+        )
+        if not kept:
+            raise BadInput(f"every question of {self.name} is in a set that is kept out", remedy="Name another set.")
+        gone = len(self.questions) - len(kept)
+        left_out = {**self.left_out, **({_APART: gone} if gone else {})}
+        return replace(self, texts=texts, questions=kept, left_out=left_out)
 
 
 def read_set(folder: Path) -> MarkedSet:

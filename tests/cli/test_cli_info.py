@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from tests.cli.terminal import Terminal
 
 
@@ -12,6 +15,20 @@ def test_it_says_what_the_embedder_cannot_do(shop: Terminal) -> None:
     assert "en minmax 0.5 100 settings" in text
     assert "53 documents" in text
     assert "vectors int8_hnsw" in text
+    assert "reader none: `extractive` ranks sentences" in text
+
+
+def test_a_reader_is_named_or_its_want_is_told(shop: Terminal, tmp_path: Path) -> None:
+    assert "reader" not in shop.json("info")["extractive"]
+    text = " ".join(shop.with_settings(reader="packaged").run("info").stdout.split())
+    assert re.search(r"reader packaged, weights [0-9a-f]{12}; reads en", text)
+    wrong = shop.with_settings(reader=str(tmp_path / "nothing"))
+    told = wrong.json("info")["extractive"]
+    assert (told["ok"], told["code"]) == (False, "reader_unavailable")
+    assert "cannot be read" in " ".join(wrong.run("info").stdout.split())
+    refused = wrong.run("ask", "Who pays for the return label?", status=1).stderr
+    assert "nothing" in refused
+    assert "Traceback" not in refused
 
 
 def test_it_is_what_the_service_answers(shop: Terminal) -> None:

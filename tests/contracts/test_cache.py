@@ -12,6 +12,7 @@ import pytest
 from citewell.answers.redis import RedisAnswers
 from citewell.answers.sqlite import SqliteAnswers
 from citewell.cache import transferred
+from citewell.cite import exact_words
 from citewell.config import Settings
 from citewell.engine import Engine, Models
 from citewell.errors import UnknownAnswer
@@ -289,6 +290,12 @@ def test_markers_follow_their_passages_to_other_ranks(stack: Stack) -> None:
     assert draft is not None
     assert [c.passage_id for c in draft.citations] == [c.passage_id for c in both.citations]
     assert [c.marker for c in draft.citations] == [3 - c.marker for c in both.citations]
+    first = both.citations[0]
+    hit = next(hit for hit in hits if hit.rank == first.marker)
+    words = exact_words(hit, first.passage_start, first.passage_end, 0.5)
+    draft = transferred(both.model_copy(update={"exact": (words,)}), both.evidence.model_copy(update={"hits": swapped}))
+    assert draft is not None
+    assert draft.exact == (words.model_copy(update={"marker": 3 - first.marker}),)
     assert transferred(both, both.evidence.model_copy(update={"hits": ()})) is None
 
 
