@@ -20,7 +20,6 @@ from citewell import metrics
 from citewell.errors import CitewellError, GenerationFailed, LeaseLost, StoreUnavailable, UnknownGenerator
 from citewell.leasing import Renewal, patiently
 from citewell.ports import Generator, GeneratorCard, Leases
-from citewell.prompt import wording
 from citewell.records import Answer, Draft, Evidence, Failure, Job, JobMessage, Lease, Provenance
 
 log = structlog.get_logger("citewell.run")
@@ -217,7 +216,7 @@ class Runner:
 
 def written_by(job: Job, card: GeneratorCard) -> Provenance:
     """What an answer's provenance says of its generator and prompt, without its evidence."""
-    said = card.prompt_hash or (wording(job.question.lang) if card.prompt else "")
+    said = card.wordings.get(job.question.lang) or card.wordings.get("en", "")
     return Provenance(
         model=card.model,
         revision=card.revision,

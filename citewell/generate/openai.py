@@ -21,7 +21,7 @@ from citewell.catalogue import OpenAiTable
 from citewell.config import Settings
 from citewell.errors import ConfigError, GenerationFailed, GeneratorUnavailable
 from citewell.ports import GeneratorCard
-from citewell.prompt import PROMPT_VERSION, messages
+from citewell.prompt import PACKAGED, Template, messages
 from citewell.records import Job, Piece
 from citewell.split import estimated_tokens
 
@@ -47,9 +47,10 @@ class _Asked:
 class OpenAiGenerator:
     """A model behind an endpoint. At most `concurrency` requests are open; a cancelled answer closes its own."""
 
-    def __init__(self, settings: Settings, name: str, table: OpenAiTable) -> None:
+    def __init__(self, settings: Settings, name: str, table: OpenAiTable, template: Template = PACKAGED) -> None:
         self._called = name
         self._table = table
+        self._template = template
         self._url = table.url.rstrip("/")
         self._limit = table.max_new_tokens or settings.max_new_tokens
         self._budget = settings.evidence_tokens
@@ -81,7 +82,7 @@ class OpenAiGenerator:
                 self._client = None
 
     def info(self) -> dict[str, Any]:
-        return {"name": self._called, "model": self._table.model, "url": self._url, "prompt": PROMPT_VERSION}
+        return {"name": self._called, "model": self._table.model, "url": self._url, "prompt": self._template.version}
 
     def describe(self) -> GeneratorCard:
         """The endpoint does not tell its weights: the revision stays empty."""
@@ -90,7 +91,8 @@ class OpenAiGenerator:
             self._called,
             "openai",
             model=table.model,
-            prompt=PROMPT_VERSION,
+            prompt=self._template.version,
+            wordings=self._template.hashes,
             sampling={
                 "method": "sample" if table.temperature else "greedy",
                 "temperature": table.temperature,
@@ -222,7 +224,11 @@ class OpenAiGenerator:
         table = self._table
         lang = job.evidence.lang or job.question.lang
         chat = messages(
-            job.question, job.evidence, budget=self._budget, count=lambda text: estimated_tokens(text, lang)
+            job.question,
+            job.evidence,
+            budget=self._budget,
+            count=lambda text: estimated_tokens(text, lang),
+            template=self._template,
         )
         return {
             "model": table.model,
