@@ -20,7 +20,7 @@ from citewell import metrics
 from citewell.errors import CitewellError, GenerationFailed, LeaseLost, StoreUnavailable, UnknownGenerator
 from citewell.leasing import Renewal, patiently
 from citewell.ports import Generator, GeneratorCard, Leases
-from citewell.records import Answer, Draft, Evidence, Failure, Job, JobMessage, Lease, Provenance
+from citewell.records import Answer, Draft, Evidence, Failure, Job, JobMessage, Lease, Provenance, Tokens
 
 log = structlog.get_logger("citewell.run")
 
@@ -138,11 +138,11 @@ class Runner:
         job, timings, stage = lease.job, dict[str, float](), "generate"
         started = time.perf_counter()
         try:
-            text = self._generate(lease, stopped)
+            text, tokens = self._generate(lease, stopped)
             timings["generate"] = _ms_since(started)
             stage, started = "cite", time.perf_counter()
             draft = self._cite(text, job.evidence, job.evidence.lang or job.question.lang)
-            draft = draft.model_copy(update={"provenance": self._provenance(job)})
+            draft = draft.model_copy(update={"provenance": self._provenance(job), "tokens": tokens})
             return draft, timings | {"cite": _ms_since(started)}
         except (_StoppedError, LeaseLost):
             raise
@@ -153,14 +153,14 @@ class Runner:
             failure = _unforeseen(job, stage, error)
         return failure, timings | {stage: _ms_since(started)}
 
-    def _generate(self, lease: Lease, stopped: Callable[[], bool]) -> str:
+    def _generate(self, lease: Lease, stopped: Callable[[], bool]) -> tuple[str, Tokens | None]:
         job = lease.job
         generator = self._generators.get(job.generator)
         if generator is None:
             known = ", ".join(sorted(self._generators)) or "none"
             raise UnknownGenerator(f"this worker has no generator {job.generator!r}; it has {known}")
         stream = _Stream(self._leases, lease)
-        parts, complete = list[str](), False
+        parts, complete, tokens = list[str](), False, None
         started = time.perf_counter()
         pieces = generator.generate([job], lambda _answer_id: stopped())
         try:
@@ -169,7 +169,7 @@ class Runner:
                     metrics.first_token(job.generator, time.perf_counter() - started)
                 parts.append(piece.text)
                 stream.add(piece.text)
-                complete = complete or piece.last
+                complete, tokens = complete or piece.last, piece.tokens or tokens
                 if stopped() and not complete:
                     break
         finally:
@@ -179,7 +179,7 @@ class Runner:
                 raise _StoppedError
             raise GenerationFailed(f"generator {job.generator} ended before the answer was complete")
         stream.flush()
-        return "".join(parts)
+        return "".join(parts), tokens
 
     def _provenance(self, job: Job) -> Provenance:
         own = Provenance.of(job.evidence)

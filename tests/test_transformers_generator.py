@@ -47,6 +47,10 @@ def test_it_answers_in_pieces_and_the_citation_holds(generator: TransformersGene
     assert text == tiny_models.LESSONS[question]
     assert len(pieces) > 3, "the text came in one piece"
     assert [piece.last for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+    counted = pieces[-1].tokens
+    assert counted is not None
+    assert counted.read == len(generator._prompt(job(question)))
+    assert len(pieces) - 1 <= counted.written <= len(text)
     draft = cite(text, tiny_models.EVIDENCE, "en")
     assert [c.quote for c in draft.citations] == [text.removesuffix(" [1]")]
     assert all(sentence.supported for sentence in draft.sentences)

@@ -23,7 +23,7 @@ from citewell.generate.decoding import Choice, ModelDecoder
 from citewell.generate.weights import evidence_room, open_model
 from citewell.ports import GeneratorCard
 from citewell.prompt import PACKAGED, Template, longer, messages
-from citewell.records import Job, Piece
+from citewell.records import Job, Piece, Tokens
 
 # A step of the model that takes longer than this is a hang, not a slow machine.
 _STEP_TIMEOUT_S = 600.0
@@ -132,7 +132,9 @@ class TransformersGenerator:
                 left -= 1
                 if writing.complete:
                     metrics.tokens(self._called, len(writing.tokens))
-                    yield Piece(answer_id=writing.answer_id, text=texts[id(writing)].rest(), last=True)
+                    counted = Tokens(read=len(writing.prompt), written=len(writing.tokens))
+                    rest = texts[id(writing)].rest()
+                    yield Piece(answer_id=writing.answer_id, text=rest, last=True, tokens=counted)
         finally:
             for writing in writings:
                 writing.abandoned = True

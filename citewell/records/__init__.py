@@ -19,6 +19,7 @@ from citewell.records.answers import (
     Lease,
     Piece,
     Sentence,
+    Tokens,
 )
 from citewell.records.base import (
     INDEX_SCHEMA,
@@ -88,6 +89,7 @@ __all__ = [
     "Similarity",
     "SourceMessage",
     "Terms",
+    "Tokens",
     "Turn",
     "VectorIndex",
     "Waiting",
