@@ -23,9 +23,10 @@ from citewell.config import Settings
 from citewell.errors import GenerationFailed, GeneratorUnavailable
 from citewell.evaluate.questions import AnswerQuestion
 from citewell.evaluate.scoring import score
+from citewell.feedback import FeedbackDesk
 from citewell.generate.openai import OpenAiGenerator
 from citewell.metrics import REGISTRY
-from citewell.records import Job, JobMessage, Question, Tokens
+from citewell.records import Job, JobMessage, Opinion, Question, Tokens
 from citewell.run import Runner
 from tests import tiny_models
 from tests.completions_endpoint import KEY, Endpoint, endpoint
@@ -181,6 +182,11 @@ def test_the_record_and_the_figures_have_what_was_counted(served: Endpoint, tmp_
     assert (one.read, one.written, one.counted) == (120, 9, True)
     assert other.counted is False
     assert 0 < other.read < 60 and 0 < other.written < 20, "as they are estimated"
+    desk = FeedbackDesk(store, lambda doc_id: pytest.fail(f"{doc_id} is not asked for"))
+    kept = [desk.give(answer_id, Opinion(rating=5))[0] for answer_id in ("counted", "not")]
+    assert (kept[0].tokens_read, kept[0].tokens_written) == (120, 9)
+    assert kept[1].tokens_read == other.read
+    assert 0 < kept[1].tokens_written < 9
     store.close()
 
 
