@@ -30,9 +30,13 @@ class ExtractiveTable(_Table):
 
 
 class _Model(_Table):
-    """`max_new_tokens` 0 is the setting of that name; `temperature` 0 takes the likeliest token, `seed` counts else."""
+    """`max_new_tokens` 0 is the setting of that name; `temperature` 0 takes the likeliest token, `seed` counts else.
+
+    `prompt` is a TOML file of one's own wordings, from the settings file's folder; empty takes the packaged ones.
+    """
 
     model: str = Field(min_length=1)
+    prompt: str = ""
     max_new_tokens: int = Field(0, ge=0, le=8192)
     temperature: float = Field(0.0, ge=0, le=2)
     top_p: float = Field(1.0, gt=0, le=1)

@@ -27,6 +27,7 @@ from citewell.errors import (
     UnknownDocument,
     from_json,
 )
+from citewell.index.filters import spelt
 from citewell.records import Answer, Document, Event, Evidence, LedgerEntry, Opinion, Outcome, Question, Terms
 
 if TYPE_CHECKING:
@@ -309,25 +310,23 @@ def _document_path(doc_id: str) -> str:
 
 
 def _question_body(question: Question) -> dict[str, Any]:
-    """The request body of a question. Groups come from the caller's key and cannot be sent: to drop them in silence
-    would show more than was asked for.
+    """The request body of a question, with every field that the service takes.
+
+    Groups come from the caller's key, and the service makes a conversation's question self-contained by itself: neither
+    can be sent, and to drop them in silence would show more than was asked for, or something else.
     """
     if question.groups is not None:
         raise BadInput("a question's groups cannot be sent to a service", remedy="Leave `groups` as None.")
-    filters: dict[str, Any] = {
-        name: list(values)
-        for name, values in (
-            ("lang", question.filters.lang),
-            ("doc_id", question.filters.doc_id),
-            ("url", question.filters.url),
+    if question.rewriting is not None:
+        raise BadInput(
+            "a question's rewriting cannot be sent to a service",
+            remedy="Leave `rewriting` as None and send the conversation, or replay the answer that has it.",
         )
-        if values
-    }
-    filters |= {f"metadata.{key}": list(values) for key, values in question.filters.metadata.items()}
-    body: dict[str, Any] = {"question": question.text, "k": question.k, "mode": question.mode}
-    if question.conversation:
-        body["conversation"] = [turn.to_dict() for turn in question.conversation]
-    return body | ({"filters": filters} if filters else {}) | ({"lang": question.lang} if question.lang else {})
+    body = question.model_dump(mode="json", exclude={"text", "filters", "groups", "rewriting"})
+    unset = [name for name in ("lang", "conversation") if not body[name]]
+    filters = spelt(question.filters)
+    sent = {name: value for name, value in body.items() if name not in unset}
+    return {"question": question.text, **sent} | ({"filters": filters} if filters else {})
 
 
 def _lines(response: httpx.Response) -> Iterator[str]:

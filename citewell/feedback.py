@@ -20,6 +20,7 @@ from citewell.records import (
     Feedback,
     LedgerEntry,
     Opinion,
+    Tokens,
     text_hash,
 )
 from citewell.split import estimated_tokens
@@ -113,7 +114,10 @@ def _judged(answer: Answer, opinion: Opinion, caller: str, now: float) -> Feedba
         )
         for one in answer.citations
     )
-    read = sum(estimated_tokens(hit.passage.text, hit.passage.lang) for hit in answer.evidence.hits)
+    tokens = answer.tokens or Tokens(
+        read=sum(estimated_tokens(hit.passage.text, hit.passage.lang) for hit in answer.evidence.hits),
+        written=estimated_tokens(answer.answer, answer.question.lang),
+    )
     return Feedback(
         rating=opinion.rating,
         comment=opinion.comment,
@@ -130,8 +134,8 @@ def _judged(answer: Answer, opinion: Opinion, caller: str, now: float) -> Feedba
         evidence=answer.provenance.passages,
         asked_at=answer.created_at,
         answer_ms=max(0.0, answer.finished_at - answer.created_at) * 1000,
-        tokens_read=read,
-        tokens_written=estimated_tokens(answer.answer, answer.question.lang),
+        tokens_read=tokens.read,
+        tokens_written=tokens.written,
     )
 
 
@@ -140,7 +144,7 @@ class Figures:
     """Of the judged answers of one generator that were asked in one period, which begins at `start` (ISO date, UTC).
 
     `good` and `abstained` are shares; times are milliseconds from the question to the answer's end; tokens are means,
-    as they are estimated.
+    as the model counted them, or as estimated where it did not.
     """
 
     generator: str

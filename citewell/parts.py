@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from citewell.catalogue import GeneratorTable, OpenAiTable, RagTable, TransformersTable
 from citewell.citing import Citing
-from citewell.config import Settings
+from citewell.config import Settings, config_file
 from citewell.errors import ConfigError
 from citewell.generate.reader import PACKAGED, Reader
 from citewell.ingest.load import Shelf
 from citewell.library import Access, Library
 from citewell.ports import Answers, Embedder, Generator, JobQueue, Reranker
+from citewell.prompt import PACKAGED, Template
 from citewell.records import JobMessage
 
 if TYPE_CHECKING:
@@ -39,11 +40,11 @@ def _generator(settings: Settings, name: str, table: GeneratorTable, model: Embe
     if isinstance(table, TransformersTable):
         from citewell.generate.transformers import TransformersGenerator
 
-        return TransformersGenerator(settings, name, table)
+        return TransformersGenerator(settings, name, table, _template(name, table))
     if isinstance(table, OpenAiTable):
         from citewell.generate.openai import OpenAiGenerator
 
-        return OpenAiGenerator(settings, name, table)
+        return OpenAiGenerator(settings, name, table, _template(name, table))
     if isinstance(table, RagTable):
         from citewell.generate.rag import RagGenerator
 
@@ -51,6 +52,16 @@ def _generator(settings: Settings, name: str, table: GeneratorTable, model: Embe
     from citewell.generate.extractive import ExtractiveGenerator
 
     return ExtractiveGenerator(model, reader(settings), optional=settings.reader == "packaged")
+
+
+def _template(name: str, table: TransformersTable | OpenAiTable) -> Template:
+    """The packaged wordings, or those of the table's file. Raises `ConfigError`."""
+    if not table.prompt:
+        return PACKAGED
+    from citewell.generate.prompt_file import read_template
+
+    file = config_file()
+    return read_template((file.parent if file else Path()) / table.prompt, f"generators.{name}.prompt")
 
 
 def reader(settings: Settings) -> Reader | None:

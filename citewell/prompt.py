@@ -7,8 +7,9 @@ them is an order. A fence inside a passage is defused, so that a document cannot
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
 from citewell.records import Evidence, Hit, Passage, Question, text_hash
 
@@ -70,8 +71,53 @@ _CLOSED_BOOK = {
 _LABELS = {"en": "Question", "es": "Pregunta", "ja": "質問", "ko": "질문"}
 
 
+@dataclass(frozen=True)
+class Wording:
+    """What a prompt says by itself in one language; `{abstention}` in both instructions stands for the refusal."""
+
+    instruction: str
+    closed_book: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Template:
+    """A version of the wordings, by language; English is among them, and takes the place of one that is not."""
+
+    version: str
+    wordings: Mapping[str, Wording]
+
+    def instruction(self, lang: str, *, closed_book: bool) -> str:
+        """As a model reads it, the refusal put in."""
+        lang = lang if lang in self.wordings else "en"
+        own = self.wordings[lang]
+        return (own.closed_book if closed_book else own.instruction).format(abstention=ABSTENTIONS[lang])
+
+    def label(self, lang: str) -> str:
+        return self.wordings[lang if lang in self.wordings else "en"].label
+
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        """A hash of everything that the prompt says by itself, by language: SHA-256 as hex."""
+        return {lang: self._hash(lang) for lang in self.wordings}
+
+    def _hash(self, lang: str) -> str:
+        passage = Passage(id="d#0", doc_id="d", ordinal=0, start=0, end=4, text="text", title="title")
+        evidence = Evidence(hits=(Hit(passage=passage, rank=1, score=1.0),))
+        question = Question(text="question", lang=lang)
+        said = messages(question, evidence, budget=100, count=len, template=self)
+        said += messages(question, Evidence(mode="none"), budget=100, count=len, template=self)
+        return text_hash("\0".join(part for message in said for part in (message["role"], message["content"])))
+
+
+PACKAGED = Template(
+    PROMPT_VERSION,
+    {lang: Wording(said, _CLOSED_BOOK[lang], _LABELS[lang]) for lang, said in _INSTRUCTIONS.items()},
+)
+
+
 def messages(
-    question: Question, evidence: Evidence, *, budget: int, count: Callable[[str], int]
+    question: Question, evidence: Evidence, *, budget: int, count: Callable[[str], int], template: Template = PACKAGED
 ) -> list[dict[str, str]]:
     """Chat messages (`role`, `content`): instruction, then fenced passages and the question.
 
@@ -79,7 +125,6 @@ def messages(
     is cut to the budget rather than left out. Where nothing was searched (mode `none`), the instruction asks for what
     the model knows.
     """
-    lang = question.lang if question.lang in _INSTRUCTIONS else "en"
     blocks: list[str] = []
     left = budget
     for hit in evidence.hits:
@@ -94,23 +139,23 @@ def messages(
             cost = left
         blocks.append(block)
         left -= cost
-    content = "\n\n".join([*blocks, f"{_LABELS[lang]}: {question.standalone}"])
-    instruction = (_CLOSED_BOOK if evidence.mode == "none" else _INSTRUCTIONS)[lang]
-    return [
-        {"role": "system", "content": instruction.format(abstention=ABSTENTIONS[lang])},
-        {"role": "user", "content": content},
-    ]
+    content = "\n\n".join([*blocks, f"{template.label(question.lang)}: {question.standalone}"])
+    instruction = template.instruction(question.lang, closed_book=evidence.mode == "none")
+    return [{"role": "system", "content": instruction}, {"role": "user", "content": content}]
 
 
-@cache
-def wording(lang: str) -> str:
-    """A hash of everything that the prompt says in a language by itself: SHA-256 as hex."""
-    passage = Passage(id="d#0", doc_id="d", ordinal=0, start=0, end=4, text="text", title="title")
-    evidence = Evidence(hits=(Hit(passage=passage, rank=1, score=1.0),))
-    question = Question(text="question", lang=lang)
-    said = messages(question, evidence, budget=100, count=len)
-    said += messages(question, Evidence(mode="none"), budget=100, count=len)
-    return text_hash("\0".join(part for message in said for part in (message["role"], message["content"])))
+def longer(template: Template, lang: str, count: Callable[[str], int]) -> int:
+    """Tokens that a template's instructions take beyond the packaged ones in a language; 0 where they are shorter."""
+    if template is PACKAGED:
+        return 0
+    return max(
+        0,
+        *(
+            count(template.instruction(lang, closed_book=closed))
+            - count(PACKAGED.instruction(lang, closed_book=closed))
+            for closed in (False, True)
+        ),
+    )
 
 
 def _block(number: int, title: str, text: str) -> str:

@@ -21,8 +21,7 @@ from citewell.cite import with_exact
 from citewell.errors import CitewellError, GenerationFailed, LeaseLost, StoreUnavailable, UnknownGenerator
 from citewell.leasing import Renewal, patiently
 from citewell.ports import Generator, GeneratorCard, Leases
-from citewell.prompt import wording
-from citewell.records import Answer, Draft, Evidence, Exact, Failure, Job, JobMessage, Lease, Provenance
+from citewell.records import Answer, Draft, Evidence, Failure, Job, JobMessage, Lease, Piece, Provenance
 
 log = structlog.get_logger("citewell.run")
 
@@ -140,11 +139,12 @@ class Runner:
         job, timings, stage = lease.job, dict[str, float](), "generate"
         started = time.perf_counter()
         try:
-            text, exact = self._generate(lease, stopped)
+            whole = self._generate(lease, stopped)
             timings["generate"] = _ms_since(started)
             stage, started = "cite", time.perf_counter()
-            draft = self._cite(text, job.evidence, job.evidence.lang or job.question.lang)
-            draft = with_exact(draft, exact).model_copy(update={"provenance": self._provenance(job)})
+            draft = self._cite(whole.text, job.evidence, job.evidence.lang or job.question.lang)
+            more = {"provenance": self._provenance(job), "tokens": whole.tokens}
+            draft = with_exact(draft, whole.exact).model_copy(update=more)
             return draft, timings | {"cite": _ms_since(started)}
         except (_StoppedError, LeaseLost):
             raise
@@ -155,15 +155,15 @@ class Runner:
             failure = _unforeseen(job, stage, error)
         return failure, timings | {stage: _ms_since(started)}
 
-    def _generate(self, lease: Lease, stopped: Callable[[], bool]) -> tuple[str, list[Exact]]:
-        """The whole text, and the words in it that answer by themselves, where the generator names them."""
+    def _generate(self, lease: Lease, stopped: Callable[[], bool]) -> Piece:
+        """All pieces as one."""
         job = lease.job
         generator = self._generators.get(job.generator)
         if generator is None:
             known = ", ".join(sorted(self._generators)) or "none"
             raise UnknownGenerator(f"this worker has no generator {job.generator!r}; it has {known}")
         stream = _Stream(self._leases, lease)
-        parts, exact, complete = list[str](), list[Exact](), False
+        parts, complete, made = list[str](), False, list[Piece]()
         started = time.perf_counter()
         pieces = generator.generate([job], lambda _answer_id: stopped())
         try:
@@ -171,7 +171,8 @@ class Runner:
                 if piece.text and not parts:
                     metrics.first_token(job.generator, time.perf_counter() - started)
                 parts.append(piece.text)
-                exact += piece.exact
+                if piece.exact or piece.tokens:
+                    made.append(piece)
                 stream.add(piece.text)
                 complete = complete or piece.last
                 if stopped() and not complete:
@@ -183,7 +184,9 @@ class Runner:
                 raise _StoppedError
             raise GenerationFailed(f"generator {job.generator} ended before the answer was complete")
         stream.flush()
-        return "".join(parts), exact
+        exact = tuple(words for piece in made for words in piece.exact)
+        tokens = next((piece.tokens for piece in reversed(made) if piece.tokens), None)
+        return Piece(answer_id=job.answer_id, text="".join(parts), exact=exact, last=True, tokens=tokens)
 
     def _provenance(self, job: Job) -> Provenance:
         own = Provenance.of(job.evidence)
@@ -220,7 +223,7 @@ class Runner:
 
 def written_by(job: Job, card: GeneratorCard) -> Provenance:
     """What an answer's provenance says of its generator and prompt, without its evidence."""
-    said = card.prompt_hash or (wording(job.question.lang) if card.prompt else "")
+    said = card.wordings.get(job.question.lang) or card.wordings.get("en", "")
     return Provenance(
         model=card.model,
         revision=card.revision,

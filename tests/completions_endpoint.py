@@ -19,13 +19,16 @@ class Endpoint:
     """It answers with `words`, `pause_s` apart. `plans` are for the next requests, in order:
 
     a number is a status, with a `Retry-After` of 0.1; `cut` ends the stream after two words, `page` is no completion,
-    `drop` closes the connection.
+    `drop` closes the connection. `usage` is what it tells of tokens to those who ask, `refusal` its words for a request
+    with `stream_options`, which it otherwise takes.
     """
 
     def __init__(self) -> None:
         self.requests: list[dict[str, Any]] = []
         self.plans: list[int | str] = []
         self.words = ["The shop ", "opens at ", "nine. ", "[1]"]
+        self.usage: dict[str, Any] = {"prompt_tokens": 120, "completion_tokens": 9, "total_tokens": 129}
+        self.refusal = ""
         self.pause_s = 0.0
         self.silent_s = 0.0
         self.open = self.most_open = self.broken_off = 0
@@ -45,19 +48,20 @@ def endpoint() -> Iterator[Endpoint]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             with served.lock:
-                served.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                served.requests.append(request)
                 plan = served.plans.pop(0) if served.plans else ""
                 served.open += 1
                 served.most_open = max(served.open, served.most_open)
             try:
-                self._answer(plan)
+                self._answer(plan, "stream_options" in request)
             except OSError:
                 served.broken_off += 1
             finally:
                 with served.lock:
                     served.open -= 1
 
-        def _answer(self, plan: int | str) -> None:
+        def _answer(self, plan: int | str, counted: bool) -> None:
             if plan == "drop":
                 self.close_connection = True
                 return
@@ -65,8 +69,11 @@ def endpoint() -> Iterator[Endpoint]:
                 plan = 401
             if not isinstance(plan, int) and self.path != "/v1/chat/completions":
                 plan = 404
+            said = f"planned {plan}"
+            if plan == "" and counted and served.refusal:
+                plan, said = 400, served.refusal
             if isinstance(plan, int):
-                body = json.dumps({"error": {"message": f"planned {plan}"}}).encode()
+                body = json.dumps({"error": {"message": said}}).encode()
                 self.send_response(plan)
                 self.send_header("Retry-After", "0.1")
                 self.send_header("Content-Length", str(len(body)))
@@ -79,9 +86,9 @@ def endpoint() -> Iterator[Endpoint]:
             if plan == "page":
                 self.wfile.write(b"data: <html>\n\n")
                 return
-            self._stream(2 if plan == "cut" else len(served.words))
+            self._stream(2 if plan == "cut" else len(served.words), counted)
 
-        def _stream(self, count: int) -> None:
+        def _stream(self, count: int, counted: bool) -> None:
             self.wfile.write(_event(delta={"role": "assistant"}))
             self.wfile.flush()
             time.sleep(served.silent_s)
@@ -90,7 +97,11 @@ def endpoint() -> Iterator[Endpoint]:
                 self.wfile.flush()
                 time.sleep(served.pause_s)
             if count == len(served.words):
-                self.wfile.write(_event(delta={}, finish_reason="stop") + b"data: [DONE]\n\n")
+                self.wfile.write(_event(delta={}, finish_reason="stop"))
+                if counted and served.usage:
+                    last = {"object": "chat.completion.chunk", "choices": [], "usage": served.usage}
+                    self.wfile.write(b"data: " + json.dumps(last).encode() + b"\n\n")
+                self.wfile.write(b"data: [DONE]\n\n")
 
         def log_message(self, *_: Any) -> None:
             """Quiet."""

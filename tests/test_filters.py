@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from citewell.cli.options import filters_of
 from citewell.errors import InvalidFilter
-from citewell.index.filters import orderable, parse_filters
+from citewell.index.filters import orderable, parse_filters, spelt
 from citewell.index.ranges import bounds, hex_range, sortable
 from citewell.records import Filters, Range
 
@@ -80,6 +80,7 @@ def test_dates_and_numbers_are_told_apart() -> None:
 def test_objects_are_ranges_and_prefixes(raw: dict[str, Any], parsed: Filters) -> None:
     assert parse_filters(raw) == parsed
     assert Filters.from_json(parsed.to_json()) == parsed
+    assert parse_filters(spelt(parsed)) == parsed, "a request says all of a record"
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 
+from citewell.answers.sqlite import SqliteAnswers
 from citewell.catalogue import OpenAiTable
+from citewell.cite import cite
 from citewell.config import Settings
 from citewell.errors import GenerationFailed, GeneratorUnavailable
+from citewell.evaluate.questions import AnswerQuestion
+from citewell.evaluate.scoring import score
+from citewell.feedback import FeedbackDesk
 from citewell.generate.openai import OpenAiGenerator
-from citewell.records import Job, Question
+from citewell.metrics import REGISTRY
+from citewell.records import Job, JobMessage, Opinion, Question, Tokens
+from citewell.run import Runner
 from tests import tiny_models
 from tests.completions_endpoint import KEY, Endpoint, endpoint
 
@@ -76,7 +84,8 @@ def test_a_busy_endpoint_is_asked_again(served: Endpoint, plans: list[int | str]
     ("plans", "options", "error", "said"),
     [
         ([503] * 50, {"retry_seconds": 0.5}, GeneratorUnavailable, "status 503: planned 503"),
-        ([400], {}, GenerationFailed, "planned 400"),
+        ([400, 400], {}, GenerationFailed, "planned 400"),
+        ([422, 400], {}, GenerationFailed, "planned 400"),
         ([], {"api_key": "wrong"}, GenerationFailed, "401"),
         (["cut"], {}, GenerationFailed, "before the answer was complete"),
         (["page"], {}, GenerationFailed, "no chat completion"),
@@ -90,6 +99,95 @@ def test_what_it_cannot_mend_is_told(
     with pytest.raises(error, match=said):
         text_of(writer)
     writer.close()
+
+
+def counted(writer: OpenAiGenerator) -> Tokens | None:
+    *pieces, last = writer.generate([job()], lambda _: False)
+    assert "".join(piece.text for piece in pieces) == TEXT
+    assert not any(piece.tokens for piece in pieces)
+    return last.tokens
+
+
+def test_tokens_are_those_that_the_endpoint_counted(served: Endpoint) -> None:
+    writer = generator(served)
+    assert counted(writer) == Tokens(read=120, written=9)
+    assert served.requests[0]["stream_options"] == {"include_usage": True}
+    line = 'citewell_tokens_total{generator="remote"}'
+    before = metric(line)
+    served.usage = {"prompt_tokens": 7, "completion_tokens": 5}
+    several = [job(str(number)) for number in range(3)]
+    told = [piece.tokens for piece in writer.generate(several, lambda _: False) if piece.last]
+    assert told == [Tokens(read=7, written=5)] * 3
+    assert metric(line) - before == 15
+    writer.close()
+
+
+def metric(line: str) -> float:
+    shown = generate_latest(REGISTRY).decode()
+    return next(float(row.split()[-1]) for row in shown.splitlines() if row.startswith(line))
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {},
+        {"prompt_tokens": "many", "completion_tokens": 3},
+        {"prompt_tokens": 3},
+        {"prompt_tokens": -1, "completion_tokens": 3},
+        {"prompt_tokens": None, "completion_tokens": None},
+    ],
+)
+def test_an_endpoint_that_counts_nothing_of_use_answers_all_the_same(served: Endpoint, usage: dict[str, Any]) -> None:
+    served.usage = usage
+    writer = generator(served)
+    assert counted(writer) is None
+    writer.close()
+
+
+@pytest.mark.parametrize("refusal", ["Unrecognized request argument: stream_options", "bad request"])
+def test_an_endpoint_that_refuses_to_count_is_asked_without_from_then_on(served: Endpoint, refusal: str) -> None:
+    served.refusal = refusal
+    writer = generator(served, retry_seconds=0)
+    assert [counted(writer), counted(writer)] == [None, None]
+    assert ["stream_options" in request for request in served.requests] == [True, False, False]
+    without = {key: value for key, value in served.requests[0].items() if key != "stream_options"}
+    assert without == served.requests[1]
+    writer.close()
+
+
+def test_after_an_answer_with_tokens_a_refusal_counts_as_one_unless_it_names_them(served: Endpoint) -> None:
+    writer = generator(served)
+    assert counted(writer)
+    served.refusal = "the prompt is too long"
+    with pytest.raises(GenerationFailed, match="too long"):
+        text_of(writer)
+    assert len(served.requests) == 2
+    served.refusal = "stream_options: extra inputs are not permitted"
+    assert counted(writer) is None
+    writer.close()
+
+
+def test_the_record_and_the_figures_have_what_was_counted(served: Endpoint, tmp_path: Path) -> None:
+    store = SqliteAnswers(Settings(data_dir=tmp_path))
+    store.load()
+    runner = Runner(store, {"remote": generator(served)}, cite, owner="w", lease_seconds=5)
+    for answer_id, usage in (("counted", {"prompt_tokens": 120, "completion_tokens": 9}), ("not", {})):
+        served.usage = usage
+        store.create(job(answer_id).model_copy(update={"generator": "remote"}))
+        assert runner.run(JobMessage(answer_id=answer_id, generator="remote")).status == "done"
+    found, estimated = store.get("counted"), store.get("not")
+    assert (found.tokens, estimated.tokens) == (Tokens(read=120, written=9), None)
+    asked = AnswerQuestion(id="q", text=found.question.text)
+    one, other = score(asked, found), score(asked, estimated)
+    assert (one.read, one.written, one.counted) == (120, 9, True)
+    assert other.counted is False
+    assert 0 < other.read < 60 and 0 < other.written < 20, "as they are estimated"
+    desk = FeedbackDesk(store, lambda doc_id: pytest.fail(f"{doc_id} is not asked for"))
+    kept = [desk.give(answer_id, Opinion(rating=5))[0] for answer_id in ("counted", "not")]
+    assert (kept[0].tokens_read, kept[0].tokens_written) == (120, 9)
+    assert kept[1].tokens_read == other.read
+    assert 0 < kept[1].tokens_written < 9
+    store.close()
 
 
 def test_a_wrong_address_and_nobody_there(served: Endpoint) -> None:

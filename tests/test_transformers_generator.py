@@ -13,7 +13,7 @@ from citewell.cite import cite
 from citewell.config import Settings
 from citewell.errors import ConfigError
 from citewell.generate.transformers import TransformersGenerator
-from citewell.prompt import PROMPT_VERSION
+from citewell.prompt import PACKAGED, PROMPT_VERSION, Template, Wording
 from citewell.records import Job, Question
 from tests import tiny_models
 
@@ -47,6 +47,10 @@ def test_it_answers_in_pieces_and_the_citation_holds(generator: TransformersGene
     assert text == tiny_models.LESSONS[question]
     assert len(pieces) > 3, "the text came in one piece"
     assert [piece.last for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+    counted = pieces[-1].tokens
+    assert counted is not None
+    assert counted.read == len(generator._prompt(job(question)))
+    assert len(pieces) - 1 <= counted.written <= len(text)
     draft = cite(text, tiny_models.EVIDENCE, "en")
     assert [c.quote for c in draft.citations] == [text.removesuffix(" [1]")]
     assert all(sentence.supported for sentence in draft.sentences)
@@ -70,6 +74,28 @@ def test_it_says_what_it_is_before_and_after_it_is_loaded(generator: Transformer
     (copied / "config.json").write_text((copied / "config.json").read_text("utf-8") + " ", "utf-8")
     changed = unloaded_generator(str(copied))
     assert changed.describe().revision not in ("", card.revision)
+
+
+def test_wordings_of_one_s_own_reach_the_model_and_must_fit_it(generator: TransformersGenerator) -> None:
+    def worded(instruction: str) -> TransformersGenerator:
+        own = Wording(instruction, "{abstention}", "Customer")
+        table = TransformersTable(kind="transformers", model=generator.info()["model"])
+        settings = Settings(device="cpu", max_new_tokens=40)
+        return TransformersGenerator(settings, "tiny", table, Template("own-1", {**PACKAGED.wordings, "en": own}))
+
+    desk = worded("As our help desk would: {abstention}")
+    desk.load()
+    tokens = desk._prompt(job(next(iter(tiny_models.LESSONS))))
+    text = desk._tokenizer.decode(tokens)
+    assert f"As our help desk would: {PACKAGED.instruction('en', closed_book=False)[-42:]}" in text
+    assert "Customer: When does the shop open?" in text and "</passage 1>" in text
+    assert desk.describe().prompt == desk.info()["prompt"] == "own-1"
+    desk.close()
+    long = worded("As our help desk would. " * 200 + "{abstention}")
+    if generator._model.config.is_encoder_decoder:
+        return  # its positions have no end
+    with pytest.raises(ConfigError, match="leaves 0 for evidence beside the answer"):
+        long.load()
 
 
 def test_cancel_stops_at_the_next_step_and_the_answer_is_not_completed(generator: TransformersGenerator) -> None:

@@ -139,6 +139,7 @@ def finished(
         abstained=result.abstained,
         provenance=result.provenance or entry.answer.provenance,
         cached_from=result.cached_from,
+        tokens=result.tokens,
     )
 
 

@@ -130,6 +130,11 @@ def question_of(text: str, k: int | None, mode: Mode, pairs: Sequence[str] | Non
     return Question(text=text, k=limit, mode=mode, lang=lang, filters=filters_of(pairs or ()))
 
 
+def role_for(earlier: Sequence[str] | None) -> Role:
+    """What a search needs: the answers too, where one of them stands for an earlier question."""
+    return "api" if any(_ANSWER_ID.fullmatch(one) for one in earlier or ()) else "ingest"
+
+
 def after(engine: Engine | Client, question: Question, earlier: Sequence[str] | None) -> Question:
     """The question with the conversation before it: questions, or ids of answers, whose text is looked up."""
     from citewell.records import Turn

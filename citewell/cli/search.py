@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from citewell.cli.options import (
+    After,
     AsJson,
     Filter,
     K,
@@ -14,9 +15,11 @@ from citewell.cli.options import (
     Lang,
     ModeOption,
     Url,
+    after,
     connection,
     question_of,
     refuse_when_empty,
+    role_for,
 )
 from citewell.cli.output import clean, console, emit_json, one_line, table, waiting
 
@@ -34,6 +37,7 @@ def search(
     mode: ModeOption = "hybrid",
     filters: Filter = None,
     lang: Lang = "",
+    earlier: After = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show what each leg added to each passage's rank.")
     ] = False,
@@ -50,16 +54,20 @@ def search(
     citewell search 'garantía' --mode bm25 --filter lang=es
     citewell search 'delivery' --filter metadata.section=delivery --json
     citewell search 'how long is the warranty' --explain
+    citewell search 'and who pays for the label?' --after 'How long do I have to return something?'
     ```
     """
     asked = question_of(question, k, mode, filters, lang)
-    with connection(url, key, "ingest") as engine:
+    with connection(url, key, role_for(earlier)) as engine:
+        asked = after(engine, asked, earlier)
         with waiting("searching"):
             evidence = engine.search(asked)
         refuse_when_empty(engine, evidence)
     if as_json:
         emit_json(evidence.to_dict())
     else:
+        if evidence.asked not in ("", asked.text):
+            console().print(f"asked as: {clean(evidence.asked)}", style="dim", markup=False, soft_wrap=True)
         _show(evidence)
         if explain:
             _explain(evidence)

@@ -45,11 +45,13 @@ def answer_lines(report: Mapping[str, Any]) -> Iterator[str]:
             yield f"| {cell} | {lang} | {figures['questions']} | {told} |"
         yield ""
     yield "## Time and tokens\n"
-    yield "| generator, condition | asked | failed | p50 ms | p95 ms | tokens read | tokens written |"
-    yield "|---|---:|---:|---:|---:|---:|---:|"
+    yield "| generator, condition | asked | failed | p50 ms | p95 ms | tokens read | tokens written | counted |"
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|"
     for cell, about in report["cells"].items():
         counts = f"{about['asked']} | {about['failed']} | {about['ms']['p50']} | {about['ms']['p95']}"
-        yield f"| {cell} | {counts} | {about['tokens']['read']} | {about['tokens']['written']} |"
+        tokens = about["tokens"]
+        told = f"{tokens['read']} | {tokens['written']} | {tokens['counted']} of {about['asked']}"
+        yield f"| {cell} | {counts} | {told} |"
     for measure, pairs in report["differences"].items():
         if pairs:
             yield f"\n## Differences in {measure}\n\n| pair | difference | 95 % | p |\n|---|---:|---|---:|"

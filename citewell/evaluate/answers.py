@@ -140,5 +140,6 @@ def _about(one: Scored) -> dict[str, Any]:
         "tokens": {
             "read": round(sum(s.read for s in scores) / count, 1),
             "written": round(sum(s.written for s in scores) / count, 1),
+            "counted": sum(s.counted for s in scores),
         },
     }

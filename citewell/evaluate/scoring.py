@@ -18,7 +18,7 @@ from citewell.evaluate.overlap import exact_match, f1, holds
 from citewell.evaluate.questions import AnswerQuestion
 from citewell.evaluate.rouge import NAMES as ROUGE
 from citewell.evaluate.rouge import rouge
-from citewell.records import Answer
+from citewell.records import Answer, Tokens
 from citewell.split import estimated_tokens
 
 OVERLAP = ("EM", "F1", "holds", *ROUGE, "chrF")
@@ -31,13 +31,17 @@ _NONE = math.nan
 
 @dataclass(frozen=True)
 class Score:
-    """`values` by measure, `counts` what the answer adds to BLEU, `ms` its own time, tokens as they are estimated."""
+    """`values` by measure, `counts` what the answer adds to BLEU, `ms` its own time.
+
+    Tokens `read` and `written` are as the model `counted` them, else estimates of the evidence and of the answer.
+    """
 
     values: dict[str, float]
     counts: Values | None
     ms: float
     read: int
     written: int
+    counted: bool
 
 
 def score(question: AnswerQuestion, answer: Answer) -> Score:
@@ -58,13 +62,12 @@ def score(question: AnswerQuestion, answer: Answer) -> Score:
     values["refused"] = refused
     values["wrong refusals" if question.answerable else "right refusals"] = refused
     values |= _of_citations(question, answer)
-    return Score(
-        values,
-        counts,
-        ms=sum(answer.timings_ms.get(name, 0.0) for name in _MS),
+    tokens = answer.tokens or Tokens(
         read=sum(estimated_tokens(hit.passage.text, hit.passage.lang) for hit in answer.evidence.hits),
         written=estimated_tokens(text, lang) if text else 0,
     )
+    took = sum(answer.timings_ms.get(name, 0.0) for name in _MS)
+    return Score(values, counts, took, tokens.read, tokens.written, counted=answer.tokens is not None)
 
 
 def said(answer: Answer) -> str:

@@ -11,21 +11,24 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
 
 import httpx
 
+from citewell import metrics
 from citewell.catalogue import OpenAiTable
 from citewell.config import Settings
 from citewell.errors import ConfigError, GenerationFailed, GeneratorUnavailable
 from citewell.ports import GeneratorCard
-from citewell.prompt import PROMPT_VERSION, messages
-from citewell.records import Job, Piece
+from citewell.prompt import PACKAGED, Template, messages
+from citewell.records import Job, Piece, Tokens
 from citewell.split import estimated_tokens
 
 _BUSY = (408, 429, 500, 502, 503, 504)
+# How servers refuse a field that they do not know; some say so without naming it.
+_REFUSES = (400, 422)
 _FIRST_PAUSE_S = 0.5
 # How soon a pause, a wait for a place or a silent endpoint notices that nobody wants the answer any more.
 _LOOK_S = 0.1
@@ -37,23 +40,30 @@ class _Unwanted(Exception):
 
 @dataclass(frozen=True)
 class _Asked:
-    """One answer that is asked for; what comes goes to `told`: text, None at its end, or the error."""
+    """One answer that is asked for; what comes goes to `told`: text, None at its end, or the error.
+
+    `counted` has the endpoint's own figures, as it tells them.
+    """
 
     job: Job
     unwanted: Callable[[], bool]
     told: SimpleQueue[tuple[_Asked, str | Exception | None]]
+    counted: list[Tokens] = field(default_factory=list)
 
 
 class OpenAiGenerator:
     """A model behind an endpoint. At most `concurrency` requests are open; a cancelled answer closes its own."""
 
-    def __init__(self, settings: Settings, name: str, table: OpenAiTable) -> None:
+    def __init__(self, settings: Settings, name: str, table: OpenAiTable, template: Template = PACKAGED) -> None:
         self._called = name
         self._table = table
+        self._template = template
         self._url = table.url.rstrip("/")
         self._limit = table.max_new_tokens or settings.max_new_tokens
         self._budget = settings.evidence_tokens
         self._places = threading.BoundedSemaphore(table.concurrency)
+        # Whether the endpoint takes `stream_options`; None until it has answered once.
+        self._counts: bool | None = None
         self._client: httpx.Client | None = None
         self._lock = threading.Lock()
 
@@ -81,7 +91,7 @@ class OpenAiGenerator:
                 self._client = None
 
     def info(self) -> dict[str, Any]:
-        return {"name": self._called, "model": self._table.model, "url": self._url, "prompt": PROMPT_VERSION}
+        return {"name": self._called, "model": self._table.model, "url": self._url, "prompt": self._template.version}
 
     def describe(self) -> GeneratorCard:
         """The endpoint does not tell its weights: the revision stays empty."""
@@ -90,7 +100,8 @@ class OpenAiGenerator:
             self._called,
             "openai",
             model=table.model,
-            prompt=PROMPT_VERSION,
+            prompt=self._template.version,
+            wordings=self._template.hashes,
             sampling={
                 "method": "sample" if table.temperature else "greedy",
                 "temperature": table.temperature,
@@ -126,7 +137,10 @@ class OpenAiGenerator:
             if isinstance(what, str):
                 yield Piece(answer_id=one.job.answer_id, text=what)
             elif what is None:
-                yield Piece(answer_id=one.job.answer_id, last=True)
+                tokens = one.counted[-1] if one.counted else None
+                if tokens:
+                    metrics.tokens(self._called, tokens.written)
+                yield Piece(answer_id=one.job.answer_id, last=True, tokens=tokens)
                 return
             elif isinstance(what, _Unwanted):
                 return
@@ -149,9 +163,12 @@ class OpenAiGenerator:
     def _patiently(self, one: _Asked) -> None:
         """The request, sent again while the endpoint is busy or away; never after a first bit of text."""
         deadline, pause = time.monotonic() + self._table.retry_seconds, _FIRST_PAUSE_S
+        counts = self._counts is not False
         while True:
             try:
-                return self._stream(one)
+                return self._stream(one, counts)
+            except _Uncounted:
+                counts = False
             except _Busy as busy:
                 wait = busy.retry_after_s or pause
                 if time.monotonic() + wait > deadline:
@@ -163,13 +180,17 @@ class OpenAiGenerator:
                         raise _Unwanted from None
                     time.sleep(min(_LOOK_S, max(0.0, until - time.monotonic())))
 
-    def _stream(self, one: _Asked) -> None:
+    def _stream(self, one: _Asked, counts: bool) -> None:
         assert self._client is not None
         begun = False
+        body = self._body(one.job) | ({"stream_options": {"include_usage": True}} if counts else {})
         try:
-            with self._client.stream("POST", f"{self._url}/chat/completions", json=self._body(one.job)) as response:
+            with self._client.stream("POST", f"{self._url}/chat/completions", json=body) as response:
+                if counts and self._refuses_to_count(response):
+                    raise _Uncounted
                 if response.status_code != 200:
                     raise self._refused(response)
+                self._counts = counts
                 with _Watch(one.unwanted, response):
                     for text in self._texts(response, one):
                         begun = True
@@ -184,6 +205,13 @@ class OpenAiGenerator:
                 raise gone from None
             raise _Busy(gone) from None
 
+    def _refuses_to_count(self, response: httpx.Response) -> bool:
+        """Whether a refusal may be of `stream_options`: it names them, or nothing was ever answered with them."""
+        if response.status_code not in _REFUSES:
+            return False
+        response.read()
+        return self._counts is None or "stream_options" in response.text
+
     def _texts(self, response: httpx.Response, one: _Asked) -> Iterator[str]:
         """The texts of the events, up to the one that says why it ended."""
         ended = False
@@ -194,7 +222,7 @@ class OpenAiGenerator:
             if data == "[DONE]":
                 break
             if data:
-                text, over = self._event(data)
+                text, over = self._event(data, one)
                 ended = ended or over
                 if text:
                     yield text
@@ -203,12 +231,15 @@ class OpenAiGenerator:
         if not ended:
             raise GenerationFailed(f"{self._url} ended the stream before the answer was complete")
 
-    def _event(self, data: str) -> tuple[str, bool]:
+    def _event(self, data: str, one: _Asked) -> tuple[str, bool]:
+        """Its text, and whether it says why the answer ended; figures of usage, in whichever event, are kept."""
         try:
             body = json.loads(data)
             if "error" in body:
                 raise GenerationFailed(f"{self._url} failed half-way: {_reason(body)}")
-            choices = body["choices"]
+            if counted := _counted(body.get("usage")):
+                one.counted.append(counted)
+            choices = body.get("choices") if counted else body["choices"]
             if not choices:  # the event of usage
                 return "", False
             return str(choices[0].get("delta", {}).get("content") or ""), bool(choices[0].get("finish_reason"))
@@ -222,7 +253,11 @@ class OpenAiGenerator:
         table = self._table
         lang = job.evidence.lang or job.question.lang
         chat = messages(
-            job.question, job.evidence, budget=self._budget, count=lambda text: estimated_tokens(text, lang)
+            job.question,
+            job.evidence,
+            budget=self._budget,
+            count=lambda text: estimated_tokens(text, lang),
+            template=self._template,
         )
         return {
             "model": table.model,
@@ -252,6 +287,10 @@ class OpenAiGenerator:
             else f"Look into the endpoint's log; lower `max_new_tokens` in {table} if the prompt was too long."
         )
         return GenerationFailed(said, remedy=remedy)
+
+
+class _Uncounted(Exception):
+    """The endpoint may answer without `stream_options`."""
 
 
 class _Busy(Exception):
@@ -296,6 +335,16 @@ def _shut(socket: Any) -> None:
         socket.shutdown(sockets.SHUT_RDWR)
     except OSError:  # the endpoint closed it at the same moment
         return
+
+
+def _counted(usage: Any) -> Tokens | None:
+    """An event's figures; None where it has none that can be read: they are no reason to lose an answer."""
+    if not isinstance(usage, dict):
+        return None
+    figures = [usage.get("prompt_tokens"), usage.get("completion_tokens")]
+    if not all(isinstance(figure, int) and figure >= 0 for figure in figures):
+        return None
+    return Tokens(read=figures[0], written=figures[1])
 
 
 def _retry_after(response: httpx.Response) -> float:

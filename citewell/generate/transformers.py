@@ -22,8 +22,8 @@ from citewell.generate.continuous import LibraryEngine
 from citewell.generate.decoding import Choice, ModelDecoder
 from citewell.generate.weights import evidence_room, open_model
 from citewell.ports import GeneratorCard
-from citewell.prompt import PROMPT_VERSION, messages
-from citewell.records import Job, Piece
+from citewell.prompt import PACKAGED, Template, longer, messages
+from citewell.records import Job, Piece, Tokens
 
 # A step of the model that takes longer than this is a hang, not a slow machine.
 _STEP_TIMEOUT_S = 600.0
@@ -36,9 +36,10 @@ class TransformersGenerator:
     Models are looked for in folders and in the local cache alone, unless HF_HUB_OFFLINE=0 is set.
     """
 
-    def __init__(self, settings: Settings, name: str, table: TransformersTable) -> None:
+    def __init__(self, settings: Settings, name: str, table: TransformersTable, template: Template = PACKAGED) -> None:
         self._called = name
         self._table = table
+        self._template = template
         self._settings = settings
         self._max_new_tokens = table.max_new_tokens or settings.max_new_tokens
         self._model: Any = None
@@ -51,7 +52,7 @@ class TransformersGenerator:
         """Read tokenizer and weights; raises `ConfigError` when the model is not here or does not fit."""
         with self._loading:
             if self._engine is None:
-                self._tokenizer, self._model = open_model(self._called, self._table, self._settings)
+                self._tokenizer, self._model = open_model(self._called, self._table, self._settings, self._template)
                 self.describe()  # reads the weights once more, which an answer should not wait for
                 self._engine = self._started()
 
@@ -80,7 +81,7 @@ class TransformersGenerator:
             "name": self._called,
             "model": self._table.model,
             "loaded": self._model is not None,
-            "prompt": PROMPT_VERSION,
+            "prompt": self._template.version,
         }
 
     def describe(self) -> GeneratorCard:
@@ -102,7 +103,8 @@ class TransformersGenerator:
             "transformers",
             model=table.model,
             revision=self._revision,
-            prompt=PROMPT_VERSION,
+            prompt=self._template.version,
+            wordings=self._template.hashes,
             sampling=sampling,
             seed=table.seed if table.temperature else None,
         )
@@ -130,7 +132,9 @@ class TransformersGenerator:
                 left -= 1
                 if writing.complete:
                     metrics.tokens(self._called, len(writing.tokens))
-                    yield Piece(answer_id=writing.answer_id, text=texts[id(writing)].rest(), last=True)
+                    counted = Tokens(read=len(writing.prompt), written=len(writing.tokens))
+                    rest = texts[id(writing)].rest()
+                    yield Piece(answer_id=writing.answer_id, text=rest, last=True, tokens=counted)
         finally:
             for writing in writings:
                 writing.abandoned = True
@@ -150,9 +154,10 @@ class TransformersGenerator:
 
     def _prompt(self, job: Job) -> list[int]:
         """The prompt's tokens: by the chat template, or as plain text where there is none."""
-        room = evidence_room(self._model.config, self._max_new_tokens)
+        taken = longer(self._template, job.question.lang, self._count)
+        room = evidence_room(self._model.config, self._max_new_tokens) - taken
         budget = max(min(self._settings.evidence_tokens, room), _LEAST_BUDGET)
-        chat = messages(job.question, job.evidence, budget=budget, count=self._count)
+        chat = messages(job.question, job.evidence, budget=budget, count=self._count, template=self._template)
         return prompt_tokens(self._tokenizer, chat, self._table.chat_template == "model")
 
     def _count(self, text: str) -> int:

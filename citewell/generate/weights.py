@@ -15,8 +15,9 @@ from citewell.catalogue import TransformersTable
 from citewell.config import Settings, stay_offline
 from citewell.device import chosen, dtype
 from citewell.errors import ConfigError, MissingDependency
+from citewell.prompt import Template, longer
 
-# Room that instruction, question and template take beside the evidence, in tokens.
+# Room that the packaged instruction, question and template take beside the evidence, in tokens.
 OVERHEAD = 256
 # With less evidence than this there is nothing to answer from.
 _LEAST_EVIDENCE = 64
@@ -24,7 +25,7 @@ _LEAST_EVIDENCE = 64
 _QUANTISED = {"bitsandbytes-8bit": 1.0, "bitsandbytes-4bit": 0.5, "torchao-int8": 1.0}
 
 
-def open_model(name: str, table: TransformersTable, settings: Settings) -> tuple[Any, Any]:
+def open_model(name: str, table: TransformersTable, settings: Settings, template: Template) -> tuple[Any, Any]:
     """Tokenizer and model, ready to generate.
 
     Raises `ConfigError` that names everything which keeps this model from working here, and `MissingDependency`.
@@ -46,7 +47,7 @@ def open_model(name: str, table: TransformersTable, settings: Settings) -> tuple
             outline = family.from_config(config)
     except Exception as error:  # the library raises many kinds for a model that is absent, broken or of no use here
         raise _unusable(name, table, error) from error
-    if found := problems(outline, tokenizer, table, settings):
+    if found := problems(outline, tokenizer, table, settings, template):
         raise ConfigError(
             f"the generator `{name}` does not fit: " + "; ".join(found), remedy=f"Correct [generators.{name}]."
         )
@@ -64,17 +65,23 @@ def open_model(name: str, table: TransformersTable, settings: Settings) -> tuple
     return tokenizer, model.eval()
 
 
-def problems(outline: Any, tokenizer: Any, table: TransformersTable, settings: Settings) -> list[str]:
+def problems(
+    outline: Any, tokenizer: Any, table: TransformersTable, settings: Settings, template: Template
+) -> list[str]:
     """What keeps a model (its outline without weights) and its tokenizer from answering here; empty when all fits."""
     config, found = outline.config, []
     rows = int(outline.get_input_embeddings().weight.shape[0])
     if len(tokenizer) > rows:
         found.append(f"the tokenizer has {len(tokenizer)} tokens, the model knows {rows}: they are of different models")
-    room = evidence_room(config, table.max_new_tokens or settings.max_new_tokens)
+    own = max(
+        longer(template, lang, lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"]))
+        for lang in template.wordings
+    )
+    room = evidence_room(config, table.max_new_tokens or settings.max_new_tokens) - own
     if room < _LEAST_EVIDENCE:
         found.append(
             f"its context of {config.max_position_embeddings} tokens leaves {max(room, 0)} for evidence beside the"
-            f" answer ({table.max_new_tokens or settings.max_new_tokens}) and the prompt ({OVERHEAD}): lower"
+            f" answer ({table.max_new_tokens or settings.max_new_tokens}) and the prompt ({OVERHEAD + own}): lower"
             " `max_new_tokens`, or take a model with a longer context"
         )
     if table.chat_template == "model" and not config.is_encoder_decoder and not tokenizer.chat_template:

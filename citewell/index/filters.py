@@ -57,6 +57,27 @@ def parse_filters(raw: Any) -> Filters:
     return Filters(**strings, metadata=metadata, ranges=ranges)
 
 
+def spelt(filters: Filters) -> dict[str, Any]:
+    """Filters as an API request has them: what `parse_filters` reads. A record's own field gives the name of each.
+
+    Raises `InvalidFilter` for values beside a prefix or bounds of one field, which a request cannot say.
+    """
+    whole = filters.model_dump(exclude_none=True)
+    metadata, ranges = whole.pop("metadata"), whole.pop("ranges")
+    prefixes = whole.pop("url_prefix")
+    said: dict[str, Any] = {name: list(values) for name, values in whole.items() if values}
+    said |= {f"metadata.{key}": list(values) for key, values in metadata.items()}
+    objects = {f"metadata.{key}": dict(wanted) for key, wanted in ranges.items()}
+    if prefixes:
+        objects["url"] = {"prefix": list(prefixes)}
+    if both := sorted(said.keys() & objects.keys()):
+        raise InvalidFilter(
+            f"filter `{both[0]}` has values beside a prefix or bounds, which no request can say",
+            remedy="Leave one of the two out.",
+        )
+    return said | objects
+
+
 def _prefixes(value: Mapping[Any, Any]) -> tuple[str, ...]:
     if set(value) != {"prefix"}:
         raise InvalidFilter("filter `url` takes text or an object with `prefix` alone")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -96,8 +96,8 @@ class GeneratorCard:
     """What writes answers, for their records: equal cards and equal jobs give equal texts, unless sampled unseeded.
 
     `revision` tells the model's weights apart (a hash or a commit; empty where an endpoint does not say); `prompt` is
-    the version of what it is asked, `prompt_hash` the SHA-256 over instructions and chat template; `sampling` is how
-    tokens are chosen (empty: no language model); `seed` None where chance has none.
+    the version of what it is asked, `wordings` by language the SHA-256 over what that says by itself (English stands
+    for the others); `sampling` is how tokens are chosen (empty: no language model); `seed` None where chance has none.
     """
 
     name: str
@@ -105,6 +105,6 @@ class GeneratorCard:
     model: str = ""
     revision: str = ""
     prompt: str = ""
-    prompt_hash: str = ""
+    wordings: Mapping[str, str] = field(default_factory=dict)
     sampling: dict[str, Any] = field(default_factory=dict)
     seed: int | None = None

@@ -20,6 +20,7 @@ from citewell.records.answers import (
     Lease,
     Piece,
     Sentence,
+    Tokens,
 )
 from citewell.records.base import (
     INDEX_SCHEMA,
@@ -90,6 +91,7 @@ __all__ = [
     "Similarity",
     "SourceMessage",
     "Terms",
+    "Tokens",
     "Turn",
     "VectorIndex",
     "Waiting",

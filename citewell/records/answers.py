@@ -86,6 +86,13 @@ class Exact(Record):
     probability: float
 
 
+class Tokens(Record):
+    """What the model counted of one answer: `read` of the whole prompt, instruction and question with it, `written`."""
+
+    read: int = Field(ge=0)
+    written: int = Field(ge=0)
+
+
 class Draft(Record):
     """An answer's text with its checked citations and who wrote it, before it becomes part of the record."""
 
@@ -96,6 +103,7 @@ class Draft(Record):
     abstained: bool = False
     provenance: Provenance | None = None
     cached_from: str = ""
+    tokens: Tokens | None = None
 
 
 class Job(Record):
@@ -149,6 +157,7 @@ class Answer(Record):
     for the answer any more. `exact` are the words that answer, best first, where the generator names them. `waiting`
     is looked up when a queued record is asked for, and never stored. `provenance` says what the text follows from;
     `replay_of` is the answer whose question was asked again, `cached_from` the earlier answer that was given again.
+    `tokens` is None where no model counted.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -171,6 +180,7 @@ class Answer(Record):
     started_at: float = 0.0
     finished_at: float = 0.0
     timings_ms: dict[str, float] = Field(default_factory=dict)
+    tokens: Tokens | None = None
     request: str = ""
     expires_at: float = 0.0
     priority: Priority = "interactive"
@@ -211,10 +221,12 @@ class Event(Record):
 class Piece(Record):
     """What a generator yields: a bit of text for one answer, `last` when that answer's text is complete.
 
-    `exact` are words of the evidence in this bit that answer by themselves.
+    `exact` are words of the evidence in this bit that answer by themselves. The last one has the answer's `tokens`,
+    where the model counts them.
     """
 
     answer_id: str
     text: str = ""
     exact: tuple[Exact, ...] = ()
     last: bool = False
+    tokens: Tokens | None = None

@@ -175,7 +175,7 @@ def test_each_part_of_the_key_tells_questions_apart(stack: Stack, more: dict[str
         GeneratorCard("extractive", "extractive", revision="r2"),
         GeneratorCard("extractive", "extractive", revision="r1", model="m"),
         GeneratorCard("extractive", "extractive", revision="r1", prompt="answer-2"),
-        GeneratorCard("extractive", "extractive", revision="r1", prompt_hash="abc"),
+        GeneratorCard("extractive", "extractive", revision="r1", wordings={"en": "abc"}),
         GeneratorCard("extractive", "extractive", revision="r1", sampling={"method": "sample"}),
         GeneratorCard("extractive", "extractive", revision="r1", seed=3),
     ],

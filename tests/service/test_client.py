@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -24,7 +25,7 @@ from citewell.errors import (
     UnknownDocument,
     UnknownGenerator,
 )
-from citewell.records import AnswerState, Document, Filters, Outcome, Question
+from citewell.records import AnswerState, Document, Filters, Outcome, Question, Range, Rewriting, Turn
 from citewell.service.app import create_app
 from tests.service.small import DOCUMENTS
 from tests.service.wsgi import exact_path
@@ -102,9 +103,66 @@ def test_questions_arrive_whole(client: Client, engine: Engine) -> None:
     assert client.search(question).hits == engine.search(question).hits
 
 
-def test_groups_cannot_be_sent(client: Client) -> None:
-    with pytest.raises(BadInput, match="groups"):
-        client.search(Question(text="x", groups=("staff",)))
+# A value for every field of a question and of its filters, none of them the default; a filter alone finds one document.
+FIELDS: dict[str, Any] = {
+    "text": "warranty",
+    "lang": "en",
+    "k": 2,
+    "mode": "bm25",
+    "filters": Filters(lang=("en",)),
+    "conversation": (Turn(question="Which lamp is there?", answer="A red one."), Turn(question="And a tent?")),
+}
+UNSENT: dict[str, Any] = {"groups": ("staff",), "rewriting": Rewriting(text="lamp warranty", by="rules-1")}
+FILTERS: dict[str, Any] = {
+    "lang": ("es", "ja"),
+    "doc_id": ("guides/warranty.md",),
+    "url": ("https://shop.example/returns",),
+    "url_prefix": ("https://shop.example/r", "https://nowhere.example/"),
+    "metadata": {"year": (2024, "2025")},
+    "ranges": {"year": Range(gt=2023, lte="2024")},
+}
+
+
+def test_every_field_of_a_question_is_sent_or_refused(client: Client, engine: Engine) -> None:
+    """A field that is new to a record fails here, until the client and the service know it."""
+    assert set(FIELDS) | set(UNSENT) == set(Question.model_fields)
+    for name, value in FIELDS.items():
+        question = Question(**({"text": "lamp"} | {name: value}))
+        assert getattr(question, name) != getattr(Question(text="lamp"), name)
+        asked = client.submit(question, "scripted").question
+        if name == "conversation":
+            assert [turn.question for turn in asked.conversation] == [turn.question for turn in value]
+            assert asked.rewriting == engine.submit(question, "scripted").question.rewriting
+        else:
+            assert getattr(asked, name) == value
+    for name, value in UNSENT.items():
+        with pytest.raises(BadInput, match=name):
+            client.search(Question.model_validate({"text": "x", name: value}))
+
+
+@pytest.mark.parametrize("name", Filters.model_fields)
+def test_every_filter_is_sent(client: Client, engine: Engine, name: str) -> None:
+    whole = [
+        document.model_copy(update={"url": f"https://shop.example/{document.id[7:-3]}"}) for document in documents()
+    ]
+    list(client.put(whole))
+    filters = Filters(**{name: FILTERS[name]})
+    question = Question(text="How long may a lamp be returned?", lang="en", filters=filters)
+    assert client.submit(question, "scripted").question.filters == filters
+    found, expected = client.search(question), engine.search(question)
+    assert found.filters == filters
+    assert found.hits == expected.hits
+    everything = engine.search(question.model_copy(update={"filters": Filters()}))
+    assert 0 < len(found.hits) < len(everything.hits), "the filter leaves something out"
+
+
+def test_values_beside_bounds_cannot_be_sent(client: Client) -> None:
+    for filters in (
+        Filters(url=("https://a/",), url_prefix=("https://b/",)),
+        Filters(metadata={"year": (1,)}, ranges={"year": Range(gt=0)}),
+    ):
+        with pytest.raises(InvalidFilter, match="no request can say"):
+            client.search(Question(text="x", filters=filters))
 
 
 def test_errors_come_back_as_what_they_were(client: Client) -> None:
