@@ -17,6 +17,8 @@ import typer
 from typer.core import TyperGroup
 
 from citewell import __version__
+from citewell.cli import eval_abstention as _eval_abstention  # noqa: F401 - a command of `citewell eval`
+from citewell.cli import eval_citations as _eval_citations  # noqa: F401 - a command of `citewell eval`
 from citewell.cli import eval_embedder as _eval_embedder  # noqa: F401 - a command of `citewell eval`
 from citewell.cli import train_generator as _train_generator  # noqa: F401 - a command of `citewell train`
 from citewell.cli.answers import group as _answers

@@ -92,6 +92,26 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """The best that can be said, and whether it is: from `threshold` on. `score` is -inf where there is nothing.
+
+    Scores of the reader are log-probabilities, those of the ranker lie in about [0, 1]; `said` is in pieces.
+    """
+
+    said: tuple[Said, ...]
+    score: float
+    threshold: float
+
+    @property
+    def text(self) -> str:
+        return "".join(text for text, _ in self.said)
+
+    @property
+    def sure(self) -> bool:
+        return bool(self.said) and self.score >= self.threshold
+
+
+@dataclass(frozen=True)
 class Spotted:
     """Words of a hit that a reader found. `score` orders them among all hits, `sure` is the reader's alone: a
     log-probability."""
@@ -173,7 +193,15 @@ class ExtractiveGenerator:
             else:
                 yield Piece(answer_id=job.answer_id, last=True)
 
-    def _answer(self, job: Job) -> list[Said]:
+    def _answer(self, job: Job) -> Sequence[Said]:
+        found = self.attempt(job)
+        return found.said if found.sure else [(abstention(job.question.lang), ())]
+
+    def attempt(self, job: Job) -> Attempt:
+        """What would be answered if nothing were refused, and what decides whether it is.
+
+        Passages in other languages are turned to where those in the question's do not reach the threshold.
+        """
         lang = job.question.lang
         reader = self.reader()
         own = [hit for hit in job.evidence.hits if hit.passage.lang in (lang, "")]
@@ -182,11 +210,15 @@ class ExtractiveGenerator:
                 return _read(reader, job.question.standalone, own, lang)
             except ReaderUnavailable as error:  # it is loaded at its first use
                 self._leave_out(error)
+        best = Attempt((), -math.inf, 0.0)
         for group in _by_language(candidates(job.evidence.hits, lang), lang):
             ranked, weights = self.score(job.question.standalone, lang, group)
-            if ranked and ranked[0].score >= weights.threshold:
-                return _compose(ranked)
-        return [(abstention(lang), ())]
+            if ranked:
+                found = Attempt(tuple(_compose(ranked)), ranked[0].score, weights.threshold)
+                if found.sure:
+                    return found
+                best = best if best.said else found
+        return best
 
     def score(self, question: str, lang: str, group: Sequence[Candidate]) -> tuple[list[Candidate], Weights]:
         """The candidates with scores in about [0, 1], best first, and the weights that were used."""
@@ -222,12 +254,12 @@ def spotted(reader: Reader, question: str, hits: Sequence[Hit], weight: float = 
     return sorted(found, key=lambda one: (-one.score, one.hit.rank))
 
 
-def _read(reader: Reader, question: str, hits: Sequence[Hit], lang: str) -> list[Said]:
-    """The sentences around the spans that answer best by the reader; a refusal where it is not sure enough."""
+def _read(reader: Reader, question: str, hits: Sequence[Hit], lang: str) -> Attempt:
+    """The sentences around the spans that answer best by the reader, and how sure it is of the best."""
     found = spotted(reader, question, hits)
-    if not found or found[0].sure < reader.threshold:
-        return [(abstention(lang), ())]
-    return _compose(sentences_around(found, lang))
+    if not found:
+        return Attempt((), -math.inf, reader.threshold)
+    return Attempt(tuple(_compose(sentences_around(found, lang))), found[0].sure, reader.threshold)
 
 
 def sentences_around(found: Sequence[Spotted], lang: str) -> list[Candidate]:
