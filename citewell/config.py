@@ -139,7 +139,7 @@ class Settings(BaseSettings):
     )
     citation_bars: dict[str, Bar] = Field(
         default_factory=dict,
-        description="Support that a citation needs, by language, as `citewell eval citations` writes.",
+        description="Support that a citation needs, by language, as `citewell eval citations` shows them.",
     )
     entailment: str = Field(
         "", description="Cross-encoder, by folder or name, that has to find each cited sentence so."
