@@ -33,6 +33,7 @@ def abstention(sets: MarkedSets, questions: Most = 600, out: OutJson = None, as_
     ```
     """
     from citewell import parts
+    from citewell.cli.logs import for_a_person
     from citewell.config import load_settings
     from citewell.evaluate.abstention import measure
     from citewell.generate.extractive import ExtractiveGenerator
@@ -43,7 +44,7 @@ def abstention(sets: MarkedSets, questions: Most = 600, out: OutJson = None, as_
     generator = parts.generators(settings, embedder, ["extractive"])["extractive"]
     assert isinstance(generator, ExtractiveGenerator)
     try:
-        with waiting("measuring"):
+        with for_a_person(), waiting("measuring"):
             generator.load()
             found = measure(sets, questions, generator)
     finally:
@@ -71,6 +72,9 @@ def _show(found: dict[str, Any]) -> None:
             built.add_row(lang, *(_shown(point[key]) for key in ("coverage", "risk", "threshold")))
     screen.print(built)
     screen.print(f"Thresholds are measured on one half. Chosen on the other: {found['rule']}.", style="dim")
+    reader = found["generator"].get("reader", {})
+    how = f"with the reader {reader['name']}" if "name" in reader else f"ranking sentences {reader.get('left_out', '')}"
+    screen.print(f"{', '.join(found['sets'])}, {how.strip()}", style="dim")
     for lang, row in found["languages"].items():
         gain = row["gain"]
         screen.print(f"{lang}: chosen less present {gain['low']:+.3f} to {gain['high']:+.3f} of both", style="dim")

@@ -37,6 +37,7 @@ def citations(sets: MarkedSets, questions: Most = 600, out: OutJson = None, as_j
     ```
     """
     from citewell import parts
+    from citewell.cli.logs import for_a_person
     from citewell.config import load_settings
     from citewell.evaluate.citations import measure
 
@@ -45,7 +46,7 @@ def citations(sets: MarkedSets, questions: Most = 600, out: OutJson = None, as_j
     embedder = parts.embedder(settings)
     citing = parts.citing(settings, embedder)
     try:
-        with waiting("measuring"):
+        with for_a_person(), waiting("measuring"):
             embedder.load()
             citing.load()
             card = embedder.describe()
