@@ -110,8 +110,9 @@ def cases_of(folder: Path, most: int) -> dict[str, list[Case]]:
     found = {}
     for lang, questions, near in by_language(given, asked):
         made = [_case(given, question, near) for question in questions]
-        found[lang] = [case for case in made if case is not None]
-    if not any(found.values()):
+        if kept := [case for case in made if case is not None]:
+            found[lang] = kept
+    if not found:
         raise BadInput(
             f"no question of {folder} has another passage like it that lacks its answer",
             remedy="Name a set with more passages.",
