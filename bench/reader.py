@@ -35,7 +35,7 @@ from citewell.embed.sentence import packaged_folder
 from citewell.engine import Engine, build
 from citewell.evaluate.overlap import exact_match, f1, holds
 from citewell.generate import extractive
-from citewell.generate.reader import PACKAGED, Reader
+from citewell.generate.reader import PACKAGED_READER, Reader
 from citewell.records import Document, Hit, Passage, Question
 from citewell.train.marked import Marked, MarkedSet, Text, read_set
 from citewell.train.reader import Plan, best_threshold, parts_of
@@ -257,7 +257,7 @@ def main() -> None:
     parser.add_argument("what", choices=("gold", "retrieved", "weights", "cost"))
     parser.add_argument("sets", nargs="+", type=Path)
     parser.add_argument("--questions", type=int, default=0, help="spread evenly over the set; 0 is all")
-    parser.add_argument("--reader", type=Path, default=PACKAGED)
+    parser.add_argument("--reader", type=Path, default=PACKAGED_READER)
     options = parser.parse_args()
     doing = {"gold": gold, "retrieved": retrieved, "weights": weights, "cost": cost}[options.what]
     for name, row in doing(options).items():

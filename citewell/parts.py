@@ -10,7 +10,7 @@ from citewell.catalogue import GeneratorTable, OpenAiTable, RagTable, Transforme
 from citewell.citing import Citing
 from citewell.config import Settings, config_file
 from citewell.errors import ConfigError
-from citewell.generate.reader import PACKAGED, Reader
+from citewell.generate.reader import PACKAGED_READER, Reader
 from citewell.ingest.load import Shelf
 from citewell.library import Access, Library
 from citewell.ports import Answers, Embedder, Generator, JobQueue, Reranker
@@ -70,7 +70,7 @@ def reader(settings: Settings) -> Reader | None:
         return None
     from citewell.embed.sentence import packaged_folder
 
-    folder = PACKAGED if settings.reader == "packaged" else Path(settings.reader)
+    folder = PACKAGED_READER if settings.reader == "packaged" else Path(settings.reader)
     return Reader(folder, packaged_folder(), settings.device)
 
 

@@ -10,7 +10,7 @@ import pytest
 from citewell import parts
 from citewell.config import load_settings
 from citewell.engine import build
-from citewell.generate.reader import PACKAGED
+from citewell.generate.reader import PACKAGED_READER
 from citewell.records import Document, Question
 from citewell.train.marked import read_set
 
@@ -23,11 +23,11 @@ TEXT = (
 
 
 def test_its_files_are_small_and_say_what_they_are() -> None:
-    files = {file.name: file.stat().st_size for file in PACKAGED.iterdir()}
+    files = {file.name: file.stat().st_size for file in PACKAGED_READER.iterdir()}
     assert max(files.values()) <= 25_000_000
-    described = json.loads((PACKAGED / "reader.json").read_text("utf-8"))
+    described = json.loads((PACKAGED_READER / "reader.json").read_text("utf-8"))
     assert described["languages"] == ["en"]
-    card = (PACKAGED / "README.md").read_text("utf-8")
+    card = (PACKAGED_READER / "README.md").read_text("utf-8")
     assert described["command"] in card
     for licence in described["licences"]:
         assert licence in card
@@ -68,7 +68,7 @@ def test_without_it_sentences_are_ranked(tmp_path: Path) -> None:
 
 def test_nothing_it_is_measured_with_was_in_its_training() -> None:
     """As its command says: the training sets, less what the sets kept out hold."""
-    words = json.loads((PACKAGED / "reader.json").read_text("utf-8"))["command"].split()
+    words = json.loads((PACKAGED_READER / "reader.json").read_text("utf-8"))["command"].split()
     if not CORPORA.is_dir():
         pytest.skip("the test collections are not there")
     named = {

@@ -1,8 +1,8 @@
 """The reader: the words of a passage that answer a question, by a network that `citewell train reader` has made.
 
 A reader is a folder with the trained layers in half precision and their description; the word embeddings are those of
-the packaged embedder, on which it was trained. Spans are scored for all passages in one batch. `PACKAGED` is the one
-that the product comes with; its card says how it was made.
+the packaged embedder, on which it was trained. Spans are scored for all passages in one batch. `PACKAGED_READER` is
+the one that the product comes with; its card says how it was made.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = "layers.safetensors"
 DESCRIPTION = "reader.json"
-PACKAGED = Path(__file__).parent / "packaged_reader"
+PACKAGED_READER = Path(__file__).parent / "packaged_reader"
 _SCHEMA = 1
 
 
@@ -79,7 +79,7 @@ class Reader:
         self.check()
         described = self._described
         return {
-            "name": "packaged" if self._folder == PACKAGED else self._folder.name,
+            "name": "packaged" if self._folder == PACKAGED_READER else self._folder.name,
             "base": described["base"],
             "weights": described["sha256"][:12],
             "languages": list(self.languages),
