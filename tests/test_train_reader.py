@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -17,13 +18,14 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from citewell.errors import BadInput, ReaderUnavailable
+from citewell.errors import BadInput, ReaderUnavailable, TrainingFailed
 from citewell.generate.extractive import ExtractiveGenerator, Spotted, sentences_around
 from citewell.generate.reader import Reader
 from citewell.records import Evidence, Hit, Job, Passage, Question
 from citewell.train.course import Course, train_reader
 from citewell.train.marked import read_set, text_hash
-from citewell.train.reader import Plan, best_threshold
+from citewell.train.reader import Plan, best_threshold, parts_of
+from citewell.train.runs import failures_told, opened
 from tests.small_disk import small_disk
 from tests.tiny_reader import EncoderEmbedder, build_encoder, write_rows, write_set
 
@@ -99,6 +101,50 @@ def test_the_network_is_loaded_by_the_first_question_that_it_reads(made: Path, e
     assert reader.loaded
 
 
+def test_a_run_begins_with_the_weights_of_a_reader(made: Path, encoder: Path, tmp_path: Path) -> None:
+    """What it learned is there at the first check, and the card tells both runs."""
+    new = write_set(tmp_path / "new", towns=slice(0, 9), seed=5)
+    plan = dataclasses.replace(PLAN, epochs=1.0, rate=1e-5, check_every=2, seed=3)
+    heard: list[dict[str, Any]] = []
+    course = Course((new,), (), tmp_path / "run", plan, base=made)
+    again = train_reader(course, EncoderEmbedder(encoder), encoder, resume=False, tell=heard.append)
+    first = next(what for what in heard if "eval_f1" in what)
+    assert first["step"] == 2
+    assert first["eval_f1"] > 90
+    described = json.loads((again / "reader.json").read_text("utf-8"))
+    before = json.loads((made / "reader.json").read_text("utf-8"))
+    assert described["begun_with"] == before
+    assert described["licences"] == ["CC0"]
+    card = (again / "README.md").read_text("utf-8")
+    assert f"citewell train reader --train new --from {before['sha256'][:12]}" in card
+    assert before["command"] in card
+    elsewhere = dataclasses.replace(course, base=None)
+    with pytest.raises(BadInput, match="other settings: from"):
+        train_reader(elsewhere, EncoderEmbedder(encoder), encoder, resume=True, tell=heard.append)
+    with pytest.raises(ReaderUnavailable, match="cannot be read"):
+        nothing = dataclasses.replace(course, base=tmp_path / "nothing", folder=tmp_path / "other")
+        train_reader(nothing, EncoderEmbedder(encoder), encoder, resume=False, tell=heard.append)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_checkpoint_that_was_being_written_is_left_out(tmp_path: Path) -> None:
+    for step, state in ((5, "{}"), (10, ""), (15, '{"step": 1'), (20, None)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if state is not None:
+            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state, "utf-8")
+    (tmp_path / "plan.json").write_text("{}", "utf-8")
+    assert [path.name for path in opened(tmp_path, {}, resume=True)] == ["checkpoint-5"]
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-5"]
+
+
+def test_what_is_held_back_does_not_depend_on_the_seed(sets: tuple[Path, Path]) -> None:
+    held = [
+        {q.id for q in parts_of([read_set(sets[0])], [], dataclasses.replace(PLAN, seed=seed, dev_share=0.2))[1]}
+        for seed in (1, 2)
+    ]
+    assert held[0] == held[1] != set()
+
+
 def test_the_card_says_what_it_was_made_of(made: Path) -> None:
     card = (made / "README.md").read_text("utf-8")
     assert "| train | 72 | 72 | CC0 | made for a test |" in card
@@ -129,6 +175,8 @@ def test_a_reader_that_is_not_whole_stops_who_asked_for_it_and_no_one_else(
     other = Path(shutil.copytree(encoder, tmp_path / "other"))
     (other / "config.json").write_text((other / "config.json").read_text("utf-8") + "\n", "utf-8")
     asked = job("When was the tower of Kell built?", (passage("Kell", "tower", "1345", 1),))
+    ranked = list(ExtractiveGenerator(EncoderEmbedder(encoder)).generate([asked], lambda _: False))
+    assert ranked[0].text.endswith("[1]")
     # The first is found out when the engine starts, the second when the network is wanted.
     for reader, reason in (
         (Reader(spoilt, encoder, "cpu"), "not those"),
@@ -141,7 +189,7 @@ def test_a_reader_that_is_not_whole_stops_who_asked_for_it_and_no_one_else(
         with capture_logs() as logs:
             pieces = list(packaged.generate([asked], lambda _: False))
             list(packaged.generate([asked], lambda _: False))
-        assert "1345" in "".join(piece.text for piece in pieces)
+        assert pieces == ranked
         assert all(piece.exact == () for piece in pieces)
         assert [log["event"] for log in logs] == ["reader_left_out"], "it is told once"
         assert reason in packaged.info()["reader"]["left_out"]
@@ -276,3 +324,22 @@ def test_the_threshold_is_the_score_that_is_worth_most() -> None:
     assert -0.5 < threshold <= -0.1
     assert greatest == pytest.approx((1.0 + 1.0 + 1.0) / 4)
     assert best_threshold(scores, shared, np.array([False] * 4))[1] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(28, "No space left on device"), "could not be written"),
+        (RuntimeError("[enforce fail at inline_container.cc:671] . unexpected pos 678912 vs 678804"), "could not be"),
+        (RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"), "could not be written"),
+        (RuntimeError("PytorchStreamReader failed reading zip archive (inline_container.cc:1)"), "cannot be used"),
+        (ValueError("the plan has no steps"), ""),
+    ],
+)
+def test_an_error_of_disk_or_checkpoint_is_told_and_no_other(error: Exception, told: str, tmp_path: Path) -> None:
+    if told:
+        with pytest.raises(TrainingFailed, match=told), failures_told(tmp_path):
+            raise error
+    else:
+        with pytest.raises(ValueError, match="no steps"), failures_told(tmp_path):
+            raise error

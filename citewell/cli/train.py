@@ -32,6 +32,9 @@ Without = Annotated[
         exists=True,
     ),
 ]  # fmt: skip
+Base = Annotated[
+    str, typer.Option("--from", metavar="READER", help="Begin with the weights of this folder, or of `packaged`.")
+]
 Dropout = Annotated[float, typer.Option("--dropout", min=0.0, max=0.9, help="Share of hidden states left out.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")]
 Epochs = Annotated[float, typer.Option("--epochs", min=0.001, help="How often every question is seen.")]
@@ -90,6 +93,7 @@ def reader(
     out: Out,
     dev: Dev = None,
     without: Without = None,
+    base: Base = "",
     resume: Resume = False,
     epochs: Epochs = 2.0,
     batch: Batch = 16,
@@ -115,6 +119,7 @@ def reader(
     from citewell import parts
     from citewell.config import load_settings
     from citewell.embed.sentence import packaged_folder
+    from citewell.generate.reader import PACKAGED_READER
     from citewell.train.course import Course, train_reader
     from citewell.train.reader import Plan
 
@@ -124,7 +129,8 @@ def reader(
     embedder = parts.packaged_embedder(load_settings())
     watch = _Watch(as_json)
     try:
-        course = Course(tuple(train), tuple(dev or ()), out, plan, tuple(without or ()))
+        begun = PACKAGED_READER if base == "packaged" else Path(base) if base else None
+        course = Course(tuple(train), tuple(dev or ()), out, plan, tuple(without or ()), begun)
         made = train_reader(course, embedder, packaged_folder(), resume=resume, tell=watch.tell)
     except KeyboardInterrupt:
         show_line("interrupted", "run the same command with --resume to go on from the last checkpoint")

@@ -255,11 +255,11 @@ def spotted(reader: Reader, question: str, hits: Sequence[Hit], weight: float = 
 
 
 def _read(reader: Reader, question: str, hits: Sequence[Hit], lang: str) -> Attempt:
-    """The sentences around the spans that answer best by the reader, and how sure it is of the best."""
+    """The sentences around the spans that answer best by the reader, the best first, and how sure it is of that."""
     found = spotted(reader, question, hits)
     if not found:
         return Attempt((), -math.inf, reader.threshold)
-    return Attempt(tuple(_compose(sentences_around(found, lang))), found[0].sure, reader.threshold)
+    return Attempt(tuple(_marked(sentences_around(found, lang))), found[0].sure, reader.threshold)
 
 
 def sentences_around(found: Sequence[Spotted], lang: str) -> list[Candidate]:
@@ -343,8 +343,12 @@ def overlap(question: str, group: Sequence[Candidate], lang: str) -> Scores:
 
 
 def _compose(ranked: Sequence[Candidate]) -> list[Said]:
-    """The chosen sentences in reading order, each with its marker; they are joined by spaces."""
+    """The chosen sentences in reading order."""
     floor = ranked[0].score * _NEAR
     chosen = [c for c in ranked[:MAX_SENTENCES] if c.score >= floor]
-    chosen.sort(key=lambda c: (c.hit.rank, c.start))
+    return _marked(sorted(chosen, key=lambda c: (c.hit.rank, c.start)))
+
+
+def _marked(chosen: Sequence[Candidate]) -> list[Said]:
+    """The sentences as they are, each with its marker; they are joined by spaces."""
     return [(f"{' ' if number else ''}{c.text} [{c.hit.rank}]", c.exact) for number, c in enumerate(chosen)]

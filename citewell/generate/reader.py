@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +70,12 @@ class Reader:
     def close(self) -> None:
         self._network = None
 
+    def begin(self, network: SpanNetwork) -> None:
+        """Give its weights to a network that is to be trained on; raises `ReaderUnavailable` as `load` does."""
+        self.check()
+        self._see_encoder()
+        self._fill(network)
+
     @property
     def loaded(self) -> bool:
         """Whether its network is in memory."""
@@ -84,6 +90,12 @@ class Reader:
             "weights": described["sha256"][:12],
             "languages": list(self.languages),
         }
+
+    @property
+    def made(self) -> Mapping[str, Any]:
+        """Its description: what it was trained on, how, and its figures."""
+        self.check()
+        return self._described
 
     @property
     def revision(self) -> str:
@@ -144,32 +156,40 @@ class Reader:
 
     def _open(self) -> SpanNetwork:
         import torch
-        from safetensors.torch import load_file
         from transformers import BertModel
         from transformers.utils import logging
 
-        from citewell.embed.sentence import weights_hash
         from citewell.embed.tokens import uncut_tokenizer
         from citewell.generate.span_network import SpanNetwork
 
         logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-        if weights_hash(self._encoder) != self._described["base_weights"]:
-            raise ReaderUnavailable(
-                f"the reader in {self._folder} was trained on other weights of {self._described['base']}",
-                remedy="Train it again on the installed ones.",
-            )
+        self._see_encoder()
         encoder = BertModel.from_pretrained(str(self._encoder), add_pooling_layer=False, local_files_only=True)
         network = SpanNetwork(encoder)
-        wanted = {name for name, _ in network.named_parameters()} - {"encoder.embeddings.word_embeddings.weight"}
-        layers = load_file(self._folder / WEIGHTS)
-        if set(layers) != wanted:
-            raise ReaderUnavailable(f"the weights of the reader in {self._folder} are of another network")
-        network.load_state_dict({name: value.float() for name, value in layers.items()}, strict=False)
+        self._fill(network)
         tokenizer = uncut_tokenizer((self._encoder / "tokenizer.json").read_text("utf-8"))
         self._windows = Windows(tokenizer, int(self._described["window"]))
         where = device.chosen(self._where)
         self._where = where
         return network.to(device=torch.device(where), dtype=device.dtype(where)).eval()
+
+    def _see_encoder(self) -> None:
+        from citewell.embed.sentence import weights_hash
+
+        if weights_hash(self._encoder) != self._described["base_weights"]:
+            raise ReaderUnavailable(
+                f"the reader in {self._folder} was trained on other weights of {self._described['base']}",
+                remedy="Train it again on the installed ones.",
+            )
+
+    def _fill(self, network: SpanNetwork) -> None:
+        from safetensors.torch import load_file
+
+        wanted = {name for name, _ in network.named_parameters()} - {"encoder.embeddings.word_embeddings.weight"}
+        layers = load_file(self._folder / WEIGHTS)
+        if set(layers) != wanted:
+            raise ReaderUnavailable(f"the weights of the reader in {self._folder} are of another network")
+        network.load_state_dict({name: value.float() for name, value in layers.items()}, strict=False)
 
 
 def _reading(windows: Sequence[Window], rows: range, found: dict[str, Any]) -> Reading:

@@ -34,6 +34,7 @@ def write_reader(
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
+    before = made.get("begun_with", {})
     trained = {name: value.detach() for name, value in network.named_parameters() if value.requires_grad}
     save_file({name: value.to(torch.float16).contiguous().cpu() for name, value in trained.items()}, folder / WEIGHTS)
     described = {
@@ -42,8 +43,8 @@ def write_reader(
         "base_weights": base.weights,
         "window": WINDOW,
         "sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(),
-        "licences": sorted({one.licence for one in sets if one.licence}),
         **made,
+        "licences": sorted({one.licence for one in sets if one.licence} | {*before.get("licences", ())}),
     }
     (folder / DESCRIPTION).write_text(json.dumps(described, indent=2, ensure_ascii=False) + "\n", "utf-8")
     (folder / CURVES).write_text(curves(history), "utf-8")
@@ -67,15 +68,26 @@ def _card(described: Mapping[str, Any], sets: Sequence[MarkedSet]) -> str:
         "|---|---:|",
         *(f"| {name} | {value:.2f} |" for name, value in described["figures"].items()),
         "",
-        "```",
-        described["command"],
-        "```",
+        *_commands(described),
         "",
         "Settings: " + ", ".join(f"{name} {value}" for name, value in described["plan"].items()) + ".",
         "",
         f"SHA-256 of the weights: `{described['sha256']}`",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _commands(described: Mapping[str, Any]) -> list[str]:
+    """What made it, and before that, what made the reader with whose weights it began."""
+    lines = ["```", described["command"], "```"]
+    before = described.get("begun_with")
+    if before:
+        lines += [
+            "",
+            f"It began with the weights `{before['sha256'][:12]}` ({', '.join(before['licences'])}), made by:",
+        ]
+        lines += ["", *_commands(before)]
+    return lines
 
 
 def curves(history: Sequence[Mapping[str, Any]]) -> str:

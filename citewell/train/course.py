@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from citewell.embed.tokens import uncut_tokenizer
-from citewell.errors import BadInput, TrainingFailed
+from citewell.errors import BadInput
+from citewell.generate.reader import Reader
 from citewell.generate.windows import Windows
 from citewell.ports import Embedder
 from citewell.train.card import write_reader
 from citewell.train.marked import Marked, MarkedSet, read_set
 from citewell.train.negatives import hard_negatives
 from citewell.train.reader import Plan, make_trainer, material
-from citewell.train.runs import opened
+from citewell.train.runs import failures_told, opened
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +37,8 @@ _NEGATIVES = "negatives.json"
 class Course:
     """What is trained on (`train`), what is measured with (`dev`; empty keeps a part of `train` for it), and where.
 
-    Whatever is in a set of `without` is left out of the training.
+    Whatever is in a set of `without` is left out of the training. `base` is the folder of a reader whose weights it
+    begins with, in place of new heads.
     """
 
     train: tuple[Path, ...]
@@ -44,6 +46,7 @@ class Course:
     folder: Path
     plan: Plan
     without: tuple[Path, ...] = ()
+    base: Path | None = None
 
 
 def train_reader(course: Course, embedder: Embedder, encoder: Path, *, resume: bool, tell: Tell) -> Path:
@@ -57,7 +60,10 @@ def train_reader(course: Course, embedder: Embedder, encoder: Path, *, resume: b
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     folder = course.folder
-    checkpoints = opened(folder, _described(course), resume=resume)
+    base = Reader(course.base, encoder, "cpu") if course.base else None
+    if base is not None:
+        base.check()
+    checkpoints = opened(folder, _described(course, base), resume=resume)
     apart = set[str]().union(*(read_set(path).hashes() for path in course.without))
     sets = [read_set(path).without(apart) for path in course.train]
     dev = [read_set(path) for path in course.dev]
@@ -68,42 +74,41 @@ def train_reader(course: Course, embedder: Embedder, encoder: Path, *, resume: b
     if not given.dev.pairs:
         raise BadInput("nothing is left to measure with", remedy="Name a development set with --dev.")
     tell({"windows": len(given.train), "dev_windows": len(given.dev)})
-    network = _network(encoder, course.plan)
+    network = _network(encoder, course.plan, base)
     trainer = make_trainer(network, given, course.plan, folder, windows.pad, tell)
-    try:
+    with failures_told(folder):
         trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
         figures = trainer.evaluate()
         made = folder / "reader"
         history = trainer.state.log_history
-        write_reader(made, network, [*sets, *dev], history, _made(course, sets, figures), embedder.describe())
-    except OSError as error:
-        raise TrainingFailed(
-            f"the run in {folder} could not be written: {error}",
-            remedy="Free space on that disk, then run the same command with --resume.",
-        ) from error
+        write_reader(made, network, [*sets, *dev], history, _made(course, sets, figures, base), embedder.describe())
     return made
 
 
-def _described(course: Course) -> dict[str, Any]:
+def _described(course: Course, base: Reader | None) -> dict[str, Any]:
     plan = dataclasses.asdict(course.plan)
     named = {"train": course.train, "dev": course.dev, "without": course.without}
-    return {**{key: [path.name for path in paths] for key, paths in named.items()}, **plan}
+    begun = {"from": base.revision} if base else {}
+    return {**{key: [path.name for path in paths] for key, paths in named.items()}, **begun, **plan}
 
 
-def _made(course: Course, sets: Sequence[MarkedSet], figures: dict[str, float]) -> dict[str, Any]:
-    """How the reader came about, for its card."""
+def _made(course: Course, sets: Sequence[MarkedSet], figures: dict[str, float], base: Reader | None) -> dict[str, Any]:
+    """How the reader came about, for its card; `begun_with` is the description of the reader it began with."""
     plan = dataclasses.asdict(course.plan)
     command = ["citewell train reader", *(f"--train {path.name}" for path in course.train)]
     command += [f"--dev {path.name}" for path in course.dev]
     command += [f"--without {path.name}" for path in course.without]
+    command += [f"--from {base.revision[:12]}"] if base else []
     command += [f"--{name.replace('_', '-')} {value}" for name, value in plan.items() if value != getattr(Plan(), name)]
     named = {
         "eval_exact_match": "exact match",
         "eval_f1": "F1",
         "eval_best_f1": "F1 with questions that have no answer",
     }
+    languages = {question.lang for one in sets for question in one.questions} | set(base.languages if base else ())
     return {
-        "languages": sorted({question.lang for one in sets for question in one.questions}),
+        **({"begun_with": base.made} if base else {}),
+        "languages": sorted(languages),
         "plan": plan,
         "command": " ".join(command),
         "threshold": figures["eval_threshold"],
@@ -128,8 +133,8 @@ class _Negatives:
         return self._kept[one.name]
 
 
-def _network(encoder: Path, plan: Plan) -> torch.nn.Module:
-    """The encoder with new heads; its word embeddings are not trained."""
+def _network(encoder: Path, plan: Plan, base: Reader | None) -> torch.nn.Module:
+    """The encoder with new heads, or with the layers and heads of `base`; its word embeddings are not trained."""
     import torch
     from transformers import BertModel
 
@@ -140,4 +145,7 @@ def _network(encoder: Path, plan: Plan) -> torch.nn.Module:
     options = attention.options() | {"hidden_dropout_prob": plan.dropout}
     model = BertModel.from_pretrained(str(encoder), add_pooling_layer=False, local_files_only=True, **options)
     model.embeddings.word_embeddings.weight.requires_grad_(False)
-    return SpanNetwork(model)
+    network = SpanNetwork(model)
+    if base is not None:
+        base.begin(network)
+    return network

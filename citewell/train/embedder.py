@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from citewell.embed.tokens import uncut_tokenizer
-from citewell.errors import BadInput, TrainingFailed
+from citewell.errors import BadInput
 from citewell.ports import Embedder
 from citewell.train.alignment import Floats
 from citewell.train.course import Tell
@@ -60,13 +60,13 @@ def train_embedder(course: EmbedderCourse, teacher: Embedder, encoder: Path, *, 
     """
     from transformers.utils import logging
 
-    from citewell.train.runs import opened
+    from citewell.train.runs import failures_told, opened
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     given = read(course, tell)
     checkpoints = opened(course.folder, _described(course), resume=resume, free=("steps", "fall", "check_minutes"))
-    try:
+    with failures_told(course.folder):
         tokenizer = _vocabulary(course, given, teacher, tell)
         rows, wrong = _started(course, given, teacher, tokenizer, encoder, tell)
         texts, lessons = material(given, wrong, tokenizer, teacher, course.plan, tell)
@@ -89,11 +89,6 @@ def train_embedder(course: EmbedderCourse, teacher: Embedder, encoder: Path, *, 
         made = course.folder / "embedder"
         about = {"command": _command(course), "plan": dataclasses.asdict(course.plan), "best": best}
         write_embedder(made, student, tokenizer, given, history, about)
-    except OSError as error:
-        raise TrainingFailed(
-            f"the run in {course.folder} could not be written: {error}",
-            remedy="Free space on that disk, then run the same command with --resume.",
-        ) from error
     return made
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from citewell.errors import BadInput, TrainingFailed
+from citewell.errors import BadInput
 from citewell.generate.weights import OVERHEAD
 from citewell.prompt import PROMPT_VERSION
 from citewell.train.card import CARD, CURVES, picture
@@ -26,7 +26,7 @@ from citewell.train.drills import Drilling, Encoded, Mix, rendered
 from citewell.train.generator import GeneratorPlan, make_trainer
 from citewell.train.invented import DEV, HELD_OUT, TRAIN, invent, write_set
 from citewell.train.marked import MarkedSet, read_set
-from citewell.train.runs import opened
+from citewell.train.runs import failures_told, opened
 
 FIGURES = "figures.json"
 # Drills that the tokenizer is learned from, things that are held out, tokens kept free for an answer.
@@ -71,7 +71,7 @@ def train_generator(course: GeneratorCourse, *, resume: bool, tell: Tell) -> Pat
     )
     pair = [Encoded(some, tokenizer, context, budget) for some in (drills, sorted(watched, key=lambda d: d.length))]
     trainer = make_trainer(model, pair[0], pair[1], plan, course.folder, tokenizer.pad_token_id, tell)
-    try:
+    with failures_told(course.folder):
         if not (course.train or (course.folder / "held-out").exists()):
             write_set(invent(_HELD_OUT_THINGS, plan.seed + 2, HELD_OUT, plan.langs), course.folder / "held-out")
         trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
@@ -80,10 +80,6 @@ def train_generator(course: GeneratorCourse, *, resume: bool, tell: Tell) -> Pat
         model.save_pretrained(made)
         tokenizer.save_pretrained(made)
         _write_card(made, course, [*sets, *dev], trainer.state.log_history, _about(course, model, figures))
-    except Exception as error:  # what cannot be written or read comes as many kinds; anything else goes on its way
-        if (told := _told(error, course.folder)) is None:
-            raise
-        raise told from error
     return made
 
 
@@ -128,23 +124,6 @@ def _new(drills: Sequence[Any], plan: GeneratorPlan) -> tuple[Any, Any]:
     shape = Shape(plan.width, plan.layers)
     tokenizer = learned_tokenizer(texts, shape.vocabulary)
     return tokenizer, new_model(tokenizer, shape, plan.seed)
-
-
-def _told(error: Exception, folder: Path) -> TrainingFailed | None:
-    """An error of disk or checkpoint in plain words; None for any other."""
-    said = str(error)
-    kind = type(error).__name__
-    if isinstance(error, OSError) or "No space left" in said or "PytorchStreamWriter" in said:
-        return TrainingFailed(
-            f"the run in {folder} could not be written or read: {said}",
-            remedy="Free space on that disk, then run the same command with --resume.",
-        )
-    if kind == "SafetensorError" or "PytorchStreamReader" in said or "state_dict" in said or kind == "UnpicklingError":
-        return TrainingFailed(
-            f"the last checkpoint in {folder} cannot be used: {said}",
-            remedy="Remove that checkpoint-N folder, then run the same command with --resume.",
-        )
-    return None
 
 
 def _described(course: GeneratorCourse) -> dict[str, Any]:

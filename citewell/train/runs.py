@@ -1,16 +1,24 @@
-"""A training's folder: what is trained on and how is in it, and a run that goes on must want the same."""
+"""A training's folder: what is trained on and how is in it, and a run that goes on must want the same.
+
+What a disk or a checkpoint does to a run is told in plain words.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from citewell.errors import BadInput
+from citewell.errors import BadInput, TrainingFailed
 
 _PLAN = "plan.json"
+# A full disk comes as an OSError, or as an error of PyTorch's writer or reader that has no kind of its own: these are
+# in its text. The file of the last stands for the writer that could not finish what it had begun.
+_DISK = ("No space left", "PytorchStreamWriter", "inline_container.cc")
+_CHECKPOINT = ("PytorchStreamReader", "state_dict")
 
 
 def opened(folder: Path, plan: Mapping[str, Any], *, resume: bool, free: tuple[str, ...] = ()) -> list[Path]:
@@ -36,10 +44,41 @@ def opened(folder: Path, plan: Mapping[str, Any], *, resume: bool, free: tuple[s
     return _checkpoints(folder)
 
 
+@contextmanager
+def failures_told(folder: Path) -> Iterator[None]:
+    """Raises `TrainingFailed` for errors of disk or checkpoint inside; any other goes on its way."""
+    try:
+        yield
+    except Exception as error:
+        said, kind = str(error), type(error).__name__
+        # The reader of a broken checkpoint names the same file as the writer.
+        writing = isinstance(error, OSError) or any(words in said for words in _DISK)
+        if writing and "PytorchStreamReader" not in said:
+            raise TrainingFailed(
+                f"the run in {folder} could not be written or read: {said}",
+                remedy="Free space on that disk, then run the same command with --resume.",
+            ) from error
+        if kind in ("SafetensorError", "UnpicklingError") or any(words in said for words in _CHECKPOINT):
+            raise TrainingFailed(
+                f"the last checkpoint in {folder} cannot be used: {said}",
+                remedy="Remove that checkpoint-N folder, then run the same command with --resume.",
+            ) from error
+        raise
+
+
 def _checkpoints(folder: Path) -> list[Path]:
-    """Those that were written whole: the trainer's state is the last file of one. A half one is removed."""
+    """Those that were written whole. A half one, of a run that was killed over it, is removed."""
     found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    for half in [path for path in found if not (path / "trainer_state.json").is_file()]:
+    for half in [path for path in found if not _whole(path)]:
         shutil.rmtree(half)
         found.remove(half)
     return found
+
+
+def _whole(checkpoint: Path) -> bool:
+    """The trainer's state is the last file of a checkpoint, and a half-written one is no JSON."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
