@@ -6,10 +6,11 @@
     python bench/reader.py cost ../shared/corpora/squad1-en-dev
 
 `gold` gives each question its own passage; `retrieved` loads the set into an embedded stack and asks as the product
-does, `k` passages as evidence. Both measure the reader's words, and beside them the sentence that the lexical ranker
-chooses. `weights` uses what the reader's training held back of its set, among a part of the other passages, and tells
-for each weight the F1, and for each threshold what is answered rightly and what is rightly refused once the passages
-that answer are taken out. `cost` times a reading in each precision. `--reader` is a folder; else the packaged one.
+does, `k` passages as evidence. Both measure the reader's words, and the whole answers that are given with a reader and
+by ranking sentences: `holds` is the share with a right answer in them. `weights` uses what the reader's training held
+back of its set, among a part of the other passages, and tells for each weight the F1, and for each threshold what is
+answered rightly and what is rightly refused once the passages that answer are taken out. `cost` times a reading in each
+precision. `--reader` is a folder; else the packaged one.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from citewell.engine import Engine, build
 from citewell.evaluate.overlap import exact_match, f1, holds
 from citewell.generate import extractive
 from citewell.generate.reader import PACKAGED_READER, Reader
-from citewell.records import Document, Hit, Passage, Question
+from citewell.records import Document, Evidence, Hit, Job, Passage, Question
 from citewell.train.marked import Marked, MarkedSet, Text, read_set
 from citewell.train.reader import Plan, best_threshold, parts_of
 
@@ -66,6 +67,7 @@ class Tally:
             "EM": _percent(em[has]),
             "F1": _percent(shared[has]),
             "holds": _percent(held[has]),
+            "holds, refusals counted": _percent(np.where(answered, held, 0.0)[has]),
             "F1, refusals counted": _percent(np.where(answered, shared, 0.0)[has]),
             "rightly refused": _percent(~answered[~has]),
             "F1 of both": _percent(np.where(has, np.where(answered, shared, 0.0), ~answered)),
@@ -93,9 +95,11 @@ def by_reader(reader: Reader, question: Marked, hits: Sequence[Hit]) -> tuple[st
     return (found[0].text, found[0].sure) if found else ("", -math.inf)
 
 
-def by_rank(ranker: extractive.ExtractiveGenerator, question: Marked, hits: Sequence[Hit]) -> tuple[str, float]:
-    ranked, weights = ranker.score(question.text, question.lang, extractive.candidates(hits, question.lang))
-    return (ranked[0].text, ranked[0].score - weights.threshold) if ranked else ("", -math.inf)
+def as_answered(generator: extractive.ExtractiveGenerator, question: Marked, hits: Sequence[Hit]) -> tuple[str, float]:
+    """The whole answer that would be given, and how far its score is above the threshold."""
+    asked = Question(text=question.text, lang=question.lang)
+    found = generator.attempt(Job(answer_id="bench", question=asked, evidence=Evidence(hits=tuple(hits))))
+    return "".join(text for text, _ in found.said), found.score - found.threshold
 
 
 Ways = dict[str, tuple[Callable[[Marked, Sequence[Hit]], tuple[str, float]], float]]
@@ -104,10 +108,12 @@ Ways = dict[str, tuple[Callable[[Marked, Sequence[Hit]], tuple[str, float]], flo
 def ways(settings: Settings, folder: Path) -> Ways:
     """Each way of answering, and the score from which on it answers."""
     reader = Reader(folder, packaged_folder(), settings.device)
-    ranker = extractive.ExtractiveGenerator(parts.embedder(settings))
+    embedder = parts.embedder(settings)
+    reading, ranking = extractive.ExtractiveGenerator(embedder, reader), extractive.ExtractiveGenerator(embedder)
     return {
-        "reader": (lambda q, hits: by_reader(reader, q, hits), reader.threshold),
-        "lexical": (lambda q, hits: by_rank(ranker, q, hits), 0.0),
+        "reader, its words": (lambda q, hits: by_reader(reader, q, hits), reader.threshold),
+        "reader, as answered": (lambda q, hits: as_answered(reading, q, hits), 0.0),
+        "ranking, as answered": (lambda q, hits: as_answered(ranking, q, hits), 0.0),
     }
 
 
@@ -127,11 +133,16 @@ def gold(options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def _named(reader: Path) -> str:
+    return "packaged" if reader == PACKAGED_READER else str(reader)
+
+
 @contextmanager
-def asked(documents: Sequence[Document]) -> Iterator[Engine]:
+def asked(documents: Sequence[Document], reader: Path) -> Iterator[Engine]:
     """An embedded stack of its own with these documents."""
     with tempfile.TemporaryDirectory() as name:
-        settings = load_settings(data_dir=Path(name), index_name=f"bench-{uuid.uuid4().hex[:8]}", cache="none")
+        index = f"bench-{uuid.uuid4().hex[:8]}"
+        settings = load_settings(data_dir=Path(name), index_name=index, cache="none", reader=_named(reader))
         with build(settings, "all") as engine:
             failed = [outcome for outcome in engine.put(documents) if outcome.status == "failed"]
             if failed:
@@ -150,7 +161,7 @@ def retrieved(options: argparse.Namespace) -> dict[str, Any]:
     for folder in options.sets:
         given = read_set(folder)
         questions = spread([q for q in given.questions if q.answers], options.questions)
-        with asked(documents_of(given)) as engine:
+        with asked(documents_of(given), options.reader) as engine:
             evidence = [engine.search(Question(text=q.text, lang=q.lang)) for q in questions]
             for name, (way, threshold) in ways(engine.settings, options.reader).items():
                 tally = Tally(questions, [], [])
@@ -193,7 +204,7 @@ def weights(options: argparse.Namespace) -> dict[str, Any]:
     own = {given.texts[p].title for q in held for p in q.passages}
     reader = Reader(options.reader, packaged_folder(), load_settings().device)
     rows: list[tuple[Marked, list[extractive.Spotted], list[extractive.Spotted]]] = []
-    with asked(documents_of(given, lambda n, text: text.title in own or n % _OTHERS == 0)) as engine:
+    with asked(documents_of(given, lambda n, text: text.title in own or n % _OTHERS == 0), options.reader) as engine:
         for question in questions:
             hits = engine.search(Question(text=question.text, lang=question.lang, k=6)).hits
             without = [hit for hit in hits if hit.passage.doc_id not in question.passages][:5]
