@@ -11,7 +11,7 @@ from citewell.catalogue import RagTable
 from citewell.config import Settings
 from citewell.errors import ConfigError
 from citewell.generate.rag import RagGenerator, document_scores
-from citewell.records import Evidence, Hit, Job, LegRank, Passage, Question
+from citewell.records import Evidence, Hit, Job, LegRank, Passage, Question, Tokens
 from tests import tiny_models
 
 TEXTS = ("The shop opens at nine.", "It closes at seven on Fridays.", "The shop closes when it closes.")
@@ -90,6 +90,9 @@ def test_it_writes_what_the_librarys_forward_pass_finds_likeliest(model: Path) -
     expected = writer._tokenizer.decode(ids, skip_special_tokens=True).strip()
     assert expected
     assert written(writer) == expected
+    counted = list(writer.generate([JOB], lambda _: False))[-1].tokens
+    alone = [writer._read(JOB, [one])["input_ids"].shape[1] for one in EVIDENCE.hits]
+    assert counted == Tokens(read=sum(alone), written=len([token for token in ids[1:] if token not in (0, 3)]))
     writer.close()
 
 

@@ -19,7 +19,7 @@ from citewell.device import chosen
 from citewell.embed.sentence import weights_hash
 from citewell.errors import CitewellError, ConfigError, GenerationFailed
 from citewell.ports import GeneratorCard
-from citewell.records import Evidence, Hit, Job, Piece
+from citewell.records import Evidence, Hit, Job, Piece, Tokens
 
 # The version of what the model reads: title, text and question, with the model's own separators.
 PROMPT_VERSION = "rag-1"
@@ -107,13 +107,14 @@ class RagGenerator:
                 yield Piece(answer_id=job.answer_id, last=True)
                 continue
             with self._lock:
-                text = self._write(job, lambda job=job: cancelled(job.answer_id))  # type: ignore[misc]
-            if text is not None:
+                written = self._write(job, lambda job=job: cancelled(job.answer_id))  # type: ignore[misc]
+            if written is not None:
+                text, tokens = written
                 yield Piece(answer_id=job.answer_id, text=text)
-                yield Piece(answer_id=job.answer_id, last=True)
+                yield Piece(answer_id=job.answer_id, last=True, tokens=tokens)
 
-    def _write(self, job: Job, cancelled: Callable[[], bool]) -> str | None:
-        """The answer's text; None when it was cancelled on the way."""
+    def _write(self, job: Job, cancelled: Callable[[], bool]) -> tuple[str, Tokens] | None:
+        """The answer's text, and its tokens with those of all passages read; None when it was cancelled on the way."""
         import torch
 
         stopped = False
@@ -125,23 +126,28 @@ class RagGenerator:
 
         try:
             with torch.inference_mode():
-                ids = self._ids(job, stop)
+                read = self._read(job, job.evidence.hits[: self._table.passages])
+                ids = self._ids(job, read, stop)
         except CitewellError:
             raise
         except Exception as error:  # the library raises many kinds
             raise GenerationFailed(
                 f"the model `{self._table.model}` failed: {type(error).__name__}: {error}"
             ) from error
-        metrics.tokens(self._called, len(ids))
-        return None if stopped else str(self._tokenizer.decode(ids, skip_special_tokens=True)).strip()
+        # Without the start, the end and what fills up a candidate of several.
+        special = set(self._tokenizer.all_special_ids)
+        counted = Tokens(
+            read=int(read["attention_mask"].sum()), written=sum(token not in special for token in ids.tolist())
+        )
+        metrics.tokens(self._called, counted.written)
+        return None if stopped else (str(self._tokenizer.decode(ids, skip_special_tokens=True)).strip(), counted)
 
-    def _ids(self, job: Job, stop: Callable[..., Any]) -> Any:
+    def _ids(self, job: Job, read: Any, stop: Callable[..., Any]) -> Any:
         import torch
 
-        hits = job.evidence.hits[: self._table.passages]
-        read = self._read(job, hits)
+        count = read["input_ids"].shape[0]
         device = self._model.device
-        scores = torch.tensor([document_scores(job.evidence, len(hits), self._table.score_scale)], device=device)
+        scores = torch.tensor([document_scores(job.evidence, count, self._table.score_scale)], device=device)
         # `RagTokenForGeneration.generate` knows `max_length` alone, which counts the decoder's start, too.
         limits = {"max_length": self._limit + 1, "do_sample": False, "num_beams": 1, "stopping_criteria": [stop]}
         if type(self._model).__name__ == "RagTokenForGeneration":
@@ -149,7 +155,7 @@ class RagGenerator:
                 context_input_ids=read["input_ids"],
                 context_attention_mask=read["attention_mask"],
                 doc_scores=scores,
-                n_docs=len(hits),
+                n_docs=count,
                 **limits,
             )[0]
         candidates = self._model.generator.generate(**read, **limits)
