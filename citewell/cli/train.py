@@ -43,6 +43,13 @@ Rate = Annotated[float, typer.Option("--rate", min=1e-7, help="The greatest lear
 Wrong = Annotated[
     float, typer.Option("--negatives", min=0.0, max=1.0, help="Share of questions that come with a wrong passage, too.")
 ]
+Changed = Annotated[
+    float,
+    typer.Option(
+        "--altered", min=0.0, max=1.0,
+        help="Share of questions that come again so changed that their own passage does not answer them.",
+    ),
+]  # fmt: skip
 CheckEvery = Annotated[int, typer.Option("--check-every", min=1, help="Steps between checkpoints with their figures.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of everything that is drawn.")]
 Parallel = Annotated[
@@ -99,6 +106,7 @@ def reader(
     batch: Batch = 16,
     rate: Rate = 1e-4,
     negatives: Wrong = 0.33,
+    altered: Changed = 0.0,
     dropout: Dropout = 0.1,
     check_every: CheckEvery = 1000,
     seed: Seed = 13,
@@ -124,8 +132,9 @@ def reader(
     from citewell.train.reader import Plan
 
     plan = Plan(
-        epochs=epochs, batch=batch, rate=rate, negatives=negatives, dropout=dropout, seed=seed, check_every=check_every
-    )
+        epochs=epochs, batch=batch, rate=rate, negatives=negatives, altered=altered, dropout=dropout, seed=seed,
+        check_every=check_every,
+    )  # fmt: skip
     embedder = parts.packaged_embedder(load_settings())
     watch = _Watch(as_json)
     try:

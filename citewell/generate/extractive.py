@@ -46,7 +46,7 @@ _RANK_BONUS = 0.04
 # A further span joins the answer when its log-probability is this near to the best one's: half as likely.
 _SPAN_NEAR = math.log(2)
 # What the logarithm of a passage's rank takes from its spans' log-probabilities (bench/reader.py, docs/LOG.md).
-SPAN_RANK = 0.5
+SPAN_RANK = 1.0
 # What a word of the question counts that stands in the passage or its title, not in the sentence.
 _AROUND = 0.3
 # Words of fewer sentences than this all weigh the same.

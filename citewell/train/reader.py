@@ -20,6 +20,7 @@ from citewell import device
 from citewell.errors import BadInput, MissingDependency
 from citewell.evaluate.overlap import exact_match, f1
 from citewell.generate.windows import Found, Windows, spans_of
+from citewell.train.altered import Alterations
 from citewell.train.marked import Marked, MarkedSet, Text
 from citewell.train.pairs import Pair, Pairs, collate
 
@@ -40,8 +41,9 @@ Nearest = Callable[[MarkedSet, Sequence[Marked]], dict[str, str]]
 class Plan:
     """How a reader is trained; all of it is in its card.
 
-    `negatives` is the share of questions that come a second time, with a passage that does not answer them. `dev_share`
-    of the training passages is kept for the development set where no other is given; `dev_most` bounds its questions.
+    `negatives` is the share of questions that come a second time, with a passage that does not answer them, `altered`
+    that of those that come again so changed that their own passage does not (`citewell.train.altered`). `dev_share` of
+    the training passages is kept for the development set where no other is given; `dev_most` bounds its questions.
     `dropout` is that of hidden states: a fifth of a step's time, and of no use where each question is seen but once.
     """
 
@@ -49,6 +51,7 @@ class Plan:
     batch: int = 16
     rate: float = 1e-4
     negatives: float = 0.33
+    altered: float = 0.0
     dropout: float = 0.1
     seed: int = 13
     dev_share: float = 0.02
@@ -102,6 +105,10 @@ def material(
         wrong |= nearest(one, [question for question in one.questions if question.id in wanted and question.spans])
     pairs = [pair for question in training for pair in _given(question)]
     pairs += [Pair(question, wrong[question.id], None) for question in chosen if question.id in wrong]
+    some = _drawn(plan.seed + 3).sample(training, round(len(training) * plan.altered))
+    for question, text in Alterations(texts, plan.seed + 4).of(some):
+        texts[text.id] = text
+        pairs.append(Pair(question, text.id, None))
     _drawn(plan.seed + 2).shuffle(pairs)
     measuring = [pair for question in measured for pair in _given(question)]
     measuring += [Pair(question, wrong[question.id], None) for question in measured if question.id in wrong]

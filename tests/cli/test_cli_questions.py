@@ -301,12 +301,12 @@ def test_a_document_cannot_steer_the_terminal(terminal: Terminal, tmp_path: Path
     record: dict[str, Any] = {
         "id": "x\x1b[2J",
         "title": "\x1b]0;owned\x07[bold]",
-        "text": "Bells \x1b[31mring\u202e :smile:.",
+        "text": "The bells of Arlen \x1b[31mring\u202e at noon :smile: every day.",
     }
     file.write_text(json.dumps(record) + "\n", "utf-8")
     terminal.run("ingest", str(file))
-    for command in ("search", "ask"):
-        text = terminal.run(command, "Which bells ring?").stdout
+    for command, way in (("search", terminal), ("ask", terminal), ("ask", terminal.with_settings(reader=""))):
+        text = way.run(command, "When do the bells of Arlen ring?").stdout
         assert "\x1b" not in text
         assert "\u202e" not in text
         assert "[bold]" in text

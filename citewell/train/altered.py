@@ -1,0 +1,133 @@
+"""Questions that a passage seems to answer and does not, made from those that it does.
+
+Of the kinds that people wrote for SQuAD 2.0 (Rajpurkar et al. 2018, table 2): a name or a number exchanged, an antonym,
+a negation; and besides, the passage without the sentences that hold the answer. Antonyms and negations are English; the
+others need no language, but names are known by their capitals.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from citewell.evaluate.overlap import normalized
+from citewell.text import sentences
+from citewell.train.marked import Marked, Text
+
+# How often each way is tried first: people exchanged what a question names more often than all else.
+_SHARES = {"exchanged": 0.45, "cut": 0.25, "turned": 0.2, "negated": 0.1}
+# A passage shorter than this, in characters, asks for nothing to be looked for in it.
+_SHORTEST = 80
+_NUMBER = re.compile(r"(?<![\w.,])\d+(?:[.,]\d+)*(?![\w])")
+# Capitalised words in a row, not at the very start, where every word has a capital.
+_NAME = re.compile(r"(?<!^)(?<![.?!] )\b[^\W\d_a-z]\w*[\w'’-]*(?: (?:of |the |de |la |von |van )?[^\W\d_a-z][\w'’-]*)*")
+_NEGATED = {
+    "did": "didn't", "does": "doesn't", "do": "don't", "was": "wasn't", "were": "weren't", "is": "isn't",
+    "are": "aren't", "can": "can't", "could": "couldn't", "has": "hasn't", "have": "haven't", "had": "hadn't",
+    "will": "won't", "would": "wouldn't",
+}  # fmt: skip
+_AUXILIARY = re.compile(rf"\b({'|'.join(_NEGATED)})\b")
+_OPPOSITES = (
+    "first last", "most least", "largest smallest", "biggest smallest", "highest lowest", "oldest newest", "more less",
+    "before after", "earliest latest", "longest shortest", "best worst", "north south", "northern southern",
+    "east west", "eastern western", "began ended", "begin end", "started stopped", "won lost", "increase decrease",
+    "increased decreased", "higher lower", "larger smaller", "older younger", "early late", "above below",
+    "upper lower", "major minor", "common rare", "male female", "maximum minimum", "accepted rejected",
+    "allowed forbidden", "supported opposed", "included excluded", "public private", "outside inside", "without with",
+    "always never", "gained lost", "joined left", "bought sold", "positive negative", "strong weak", "hot cold",
+    "modern ancient",
+)  # fmt: skip
+_TURNED: dict[str, str] = {}
+for _one, _other in (_pair.split() for _pair in _OPPOSITES):
+    _TURNED.setdefault(_one, _other)
+    _TURNED.setdefault(_other, _one)
+_TURNING = re.compile(rf"\b({'|'.join(sorted(_TURNED, key=len, reverse=True))})\b")
+
+Altered = tuple[Marked, Text]
+
+
+class Alterations:
+    """Makes questions without an answer. `texts` are the passages that they, and names to exchange, are taken from."""
+
+    def __init__(self, texts: Mapping[str, Text], seed: int) -> None:
+        self._texts = texts
+        self._draw = random.Random(seed)  # noqa: S311 - repeatable, not secret
+        self._under: dict[str, list[str]] = {}
+        for key, text in texts.items():
+            self._under.setdefault(text.title, []).append(key)
+        self._ways: dict[str, Callable[[Marked, Text], Altered | None]] = {
+            "exchanged": self._exchanged,
+            "cut": _cut,
+            "turned": _turned,
+            "negated": _negated,
+        }
+
+    def of(self, questions: Iterable[Marked]) -> list[Altered]:
+        """For each question that allows it another with its passage, which does not answer it."""
+        return [made for question in questions if question.spans and (made := self._of(question)) is not None]
+
+    def _of(self, question: Marked) -> Altered | None:
+        text = self._texts[question.spans[0].passage]
+        for way in self._order():
+            made = self._ways[way](question, text)
+            if made is not None:
+                asked, passage = made
+                return replace(asked, id=f"{question.id}~{way}", spans=(), answers=(), passages=(passage.id,)), passage
+        return None
+
+    def _order(self) -> list[str]:
+        """All ways; the greater a share, the sooner."""
+        return sorted(_SHARES, key=lambda way: self._draw.random() ** (1 / _SHARES[way]), reverse=True)
+
+    def _exchanged(self, question: Marked, text: Text) -> Altered | None:
+        """A name or number of the question for another, of the passage or of its neighbours under the same title."""
+        for kind in self._draw.sample((_NAME, _NUMBER), 2):
+            named = _of_kind(kind, question.text)
+            if not named:
+                continue
+            old = self._draw.choice(named)
+            key = self._draw.choice([text.id, *self._draw.sample(self._under[text.title], 1)])
+            said = " ".join((question.text, *question.answers)).casefold()
+            others = [one for one in _of_kind(kind, self._texts[key].text) if one.casefold() not in said]
+            if others:
+                return replace(question, text=question.text.replace(old, self._draw.choice(others), 1)), text
+        return None
+
+
+def _of_kind(kind: re.Pattern[str], text: str) -> list[str]:
+    return [found.group() for found in kind.finditer(text)]
+
+
+def _cut(question: Marked, text: Text) -> Altered | None:
+    """The passage without the sentences of the answer, where the rest does not say it as well."""
+    start, end = question.spans[0].start, question.spans[0].end
+    gone = [(a, b) for a, b in sentences(text.text, question.lang) if a < end and b > start]
+    if not gone:
+        return None
+    rest = f"{text.text[: gone[0][0]].rstrip()} {text.text[gone[-1][1] :].lstrip()}".strip()
+    plain = normalized(rest, question.lang)
+    if len(rest) < _SHORTEST or any(one in plain for one in _plain(question.answers, question.lang)):
+        return None
+    return question, Text(f"{text.id}~{question.id}", text.title, rest)
+
+
+def _plain(answers: Sequence[str], lang: str) -> list[str]:
+    return [found for answer in answers if (found := normalized(answer, lang))]
+
+
+def _turned(question: Marked, text: Text) -> Altered | None:
+    found = list(_TURNING.finditer(question.text)) if question.lang == "en" else []
+    if not found:
+        return None
+    at = found[0]
+    return replace(question, text=f"{question.text[: at.start()]}{_TURNED[at[0]]}{question.text[at.end() :]}"), text
+
+
+def _negated(question: Marked, text: Text) -> Altered | None:
+    found = _AUXILIARY.search(question.text) if question.lang == "en" else None
+    if found is None or re.search(r"\b(not|never|no)\b|n't\b", question.text):
+        return None
+    before, after = question.text[: found.start()], question.text[found.end() :]
+    return replace(question, text=f"{before}{_NEGATED[found[0]]}{after}"), text
