@@ -25,7 +25,8 @@ from citewell.records import Evidence, Hit, Job, Passage, Question
 from citewell.train.course import Course, train_reader
 from citewell.train.marked import read_set, text_hash
 from citewell.train.reader import Plan, best_threshold, parts_of
-from citewell.train.runs import failures_told, opened
+from citewell.train.runs import alone, failures_told, opened
+from tests.cli.terminal import PROGRAM, Terminal
 from tests.small_disk import small_disk
 from tests.tiny_reader import EncoderEmbedder, build_encoder, write_rows, write_set
 
@@ -135,6 +136,22 @@ def test_a_checkpoint_that_was_being_written_is_left_out(tmp_path: Path) -> None
     (tmp_path / "plan.json").write_text("{}", "utf-8")
     assert [path.name for path in opened(tmp_path, {}, resume=True)] == ["checkpoint-5"]
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-5"]
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    command = [*PROGRAM, "train", "generator", "--out", str(folder), "--steps", "1", "--things", "20", "--width", "64"]
+    with alone(folder):
+        environment = Terminal(tmp_path / "data").environment()
+        second = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
+    assert second.returncode == 1
+    assert "another run is under way in" in second.stderr
+    assert sorted(file.name for file in folder.iterdir()) == ["lock"]
+    with alone(folder):
+        pass
+    (tmp_path / "file").write_text("", "utf-8")
+    with pytest.raises(BadInput, match="is a file"), alone(tmp_path / "file"):
+        pass
 
 
 def test_what_is_held_back_does_not_depend_on_the_seed(sets: tuple[Path, Path]) -> None:

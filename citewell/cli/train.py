@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,6 +95,19 @@ group = typer.Typer(
 )
 
 
+@contextmanager
+def under_way(out: Path) -> Iterator[None]:
+    """A run in its folder, alone; Ctrl-C says how to go on."""
+    from citewell.train.runs import alone
+
+    try:
+        with alone(out):
+            yield
+    except KeyboardInterrupt:
+        show_line("interrupted", "run the same command with --resume to go on from the last checkpoint")
+        raise typer.Exit(130) from None
+
+
 @group.command()
 def reader(
     train: Sets,
@@ -136,17 +150,15 @@ def reader(
         check_every=check_every,
     )  # fmt: skip
     embedder = parts.packaged_embedder(load_settings())
-    watch = _Watch(as_json)
+    watch = Watch(as_json)
     try:
         begun = PACKAGED_READER if base == "packaged" else Path(base) if base else None
         course = Course(tuple(train), tuple(dev or ()), out, plan, tuple(without or ()), begun)
-        made = train_reader(course, embedder, packaged_folder(), resume=resume, tell=watch.tell)
-    except KeyboardInterrupt:
-        show_line("interrupted", "run the same command with --resume to go on from the last checkpoint")
-        raise typer.Exit(130) from None
+        with under_way(out):
+            made = train_reader(course, embedder, packaged_folder(), resume=resume, tell=watch.tell)
     finally:
         embedder.close()
-    _show_made("reader", made, "reader.json", as_json)
+    show_made("reader", made, "reader.json", as_json)
 
 
 @group.command()
@@ -194,16 +206,14 @@ def embedder(
     )  # fmt: skip
     settings = load_settings(data_dir=out, embed_cache=True)
     model = parts.cached(settings, parts.packaged_embedder(settings))
-    watch = _Watch(as_json)
+    watch = Watch(as_json)
     try:
         course = EmbedderCourse(tuple(parallel), tuple(pairs or ()), tuple(dev), out, plan)
-        made = train_embedder(course, model, packaged_folder(), resume=resume, tell=watch.tell)
-    except KeyboardInterrupt:
-        show_line("interrupted", "run the same command with --resume to go on from the last checkpoint")
-        raise typer.Exit(130) from None
+        with under_way(out):
+            made = train_embedder(course, model, packaged_folder(), resume=resume, tell=watch.tell)
     finally:
         model.close()
-    _show_made("embedder", made, "figures.json", as_json)
+    show_made("embedder", made, "figures.json", as_json)
 
 
 @group.command()
@@ -227,7 +237,7 @@ def ship(
             show_line(str(file.relative_to(made)), f"{file.stat().st_size:,} bytes")
 
 
-def _show_made(name: str, made: Path, file: str, as_json: bool) -> None:
+def show_made(name: str, made: Path, file: str, as_json: bool) -> None:
     described = json.loads((made / file).read_text("utf-8"))
     if as_json:
         emit_json({"folder": str(made), "figures": described["figures"]})
@@ -237,7 +247,7 @@ def _show_made(name: str, made: Path, file: str, as_json: bool) -> None:
         show_line(figure, f"{value:.3g}")
 
 
-class _Watch:
+class Watch:
     """Shows how far a training is and what it may still take, a line at each report; as JSON with `--json`."""
 
     def __init__(self, as_json: bool) -> None:

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from citewell.cli.options import AsJson
-from citewell.cli.output import show_line
-from citewell.cli.train import Dev, Out, Rate, Resume, Seed, _show_made, _Watch, group
+from citewell.cli.train import Dev, Out, Rate, Resume, Seed, Watch, group, show_made, under_way
 
 Sets = Annotated[
     list[Path] | None,
@@ -75,9 +74,6 @@ def generator(
         layers=layers, seed=seed, check_every=check_every, langs=tuple(lang or ("en",)),
     )  # fmt: skip
     course = GeneratorCourse(tuple(train or ()), tuple(dev or ()), base, out, plan)
-    try:
-        made = train_generator(course, resume=resume, tell=_Watch(as_json).tell)
-    except KeyboardInterrupt:
-        show_line("interrupted", "run the same command with --resume to go on from the last checkpoint")
-        raise typer.Exit(130) from None
-    _show_made("generator", made, FIGURES, as_json)
+    with under_way(out):
+        made = train_generator(course, resume=resume, tell=Watch(as_json).tell)
+    show_made("generator", made, FIGURES, as_json)

@@ -21,19 +21,29 @@ _POLL_S = 0.02
 @contextlib.contextmanager
 def writer_lock(path: Path, timeout_s: float) -> Iterator[None]:
     """Hold the lock file at `path`; raises `IndexUnavailable` when others hold it for `timeout_s` seconds."""
+    with locked(path, timeout_s) as mine:
+        if not mine:
+            raise IndexUnavailable(
+                f"another process has been writing to {path.parent} for {timeout_s:.0f} seconds",
+                remedy="Wait for the other load to finish, then try again.",
+            )
+        yield
+
+
+@contextlib.contextmanager
+def locked(path: Path, timeout_s: float) -> Iterator[bool]:
+    """Hold the lock file at `path`; False when others hold it for `timeout_s` seconds."""
     with path.open("ab") as handle:
         deadline = time.monotonic() + timeout_s
-        while not _try_lock(handle):
-            if time.monotonic() > deadline:
-                raise IndexUnavailable(
-                    f"another process has been writing to {path.parent} for {timeout_s:.0f} seconds",
-                    remedy="Wait for the other load to finish, then try again.",
-                )
+        mine = _try_lock(handle)
+        while not mine and time.monotonic() < deadline:
             time.sleep(_POLL_S)
+            mine = _try_lock(handle)
         try:
-            yield
+            yield mine
         finally:
-            _unlock(handle)
+            if mine:
+                _unlock(handle)
 
 
 if sys.platform == "win32":

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from citewell.errors import BadInput, TrainingFailed
+from citewell.index.lock import locked
 
-_PLAN = "plan.json"
+_PLAN, _LOCK = "plan.json", "lock"
 # A full disk comes as an OSError, or as an error of PyTorch's writer or reader that has no kind of its own: these are
 # in its text. The file of the last stands for the writer that could not finish what it had begun.
 _DISK = ("No space left", "PytorchStreamWriter", "inline_container.cc")
@@ -42,6 +43,22 @@ def opened(folder: Path, plan: Mapping[str, Any], *, resume: bool, free: tuple[s
             remedy="Give the same sets and options, or name another folder with --out.",
         )
     return _checkpoints(folder)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Make the folder, and keep other processes from running in it; raises `BadInput` where one does."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / _LOCK, 0.0) as mine:
+            if not mine:
+                raise BadInput(
+                    f"another run is under way in {folder}",
+                    remedy="Wait until it has ended, or name another folder with --out.",
+                )
+            yield
+    except FileExistsError:
+        raise BadInput(f"{folder} is a file", remedy="Name a folder with --out.") from None
 
 
 @contextmanager
