@@ -19,6 +19,7 @@ import pytest
 
 from citewell import parts
 from citewell.config import load_settings
+from citewell.embed.sentence import weights_hash
 from citewell.errors import BadInput, EmbedderUnavailable
 from citewell.train.distil import Distilling, Slope
 from citewell.train.embedder import EmbedderCourse, read, train_embedder
@@ -131,7 +132,9 @@ def test_the_card_says_what_it_was_made_of(made: Path) -> None:
     card = (made / "README.md").read_text("utf-8")
     assert "| pairs | 48 questions | CC0 | made for a test |" in card
     assert "--parallel parallel.jsonl --pairs pairs --dev en --dev es" in card
+    assert "| parallel.jsonl | es " in card
     assert "| es | " in card
+    assert weights_hash(made) in card
     assert (made / "curves.svg").read_text("utf-8").count("<polyline") == 2
 
 

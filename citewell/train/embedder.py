@@ -10,6 +10,7 @@ FOLDER/embedder/          the result: a sentence-transformers model with its car
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,9 @@ from citewell.train.course import Tell
 from citewell.train.distil import MEAN, Distilling, make_trainer
 from citewell.train.embedder_card import write_embedder
 from citewell.train.figures import dense
-from citewell.train.judged import Given, JudgedSet, hashes_of, read_judged
+from citewell.train.judged import Given, JudgedSet, Parallel, hashes_of, read_judged
 from citewell.train.lessons import Batches, Lesson, Texts, shares
+from citewell.train.marked import meta
 from citewell.train.negatives import lexical_negatives
 from citewell.train.parallel import read_parallel, without
 from citewell.train.student import encode, student_of
@@ -99,11 +101,15 @@ def read(course: EmbedderCourse, tell: Tell) -> Given:
         raise BadInput("nothing is left to measure with", remedy="Name development sets with --dev.")
     held = hashes_of(dev)
     translations = []
+    named = []
     for path in course.parallel:
         whole = read_parallel(path)
         kept = without(whole, held)
         tell({"set": path.name, "translations": len(kept), "left_out": len(whole) - len(kept)})
         translations += kept
+        about = meta(path if path.is_dir() else path.parent)
+        counts = Counter(one.lang for one in kept)
+        named.append(Parallel(path.name, about.get("licence", ""), about.get("attribution", ""), counts))
     pairs = []
     for path in course.pairs:
         one = read_judged(path)
@@ -112,7 +118,7 @@ def read(course: EmbedderCourse, tell: Tell) -> Given:
         tell({"set": one.name, "questions": len(pairs[-1].questions), "left_out": left})
     if not translations:
         raise BadInput("every translation is in a development set", remedy="Name others with --parallel.")
-    return Given(translations, pairs, dev)
+    return Given(translations, pairs, dev, named)
 
 
 def _vocabulary(course: EmbedderCourse, given: Given, teacher: Embedder, tell: Tell) -> Tokenizer:

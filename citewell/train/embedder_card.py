@@ -37,9 +37,10 @@ def write_embedder(
     student.bert.to(torch.float16).save_pretrained(folder)
     figures = {name.removeprefix("eval_"): value for name, value in about["best"].items() if name.startswith("eval_")}
     (folder / CURVES).write_text(curves(history), "utf-8")
-    (folder / CARD).write_text(_card(folder, given, figures, about), "utf-8")
     described = {"figures": figures, "step": about["best"]["step"], "command": about["command"], "plan": about["plan"]}
     (folder / FIGURES).write_text(json.dumps(described, indent=2) + "\n", "utf-8")
+    # Last, for it names the checksum over the others.
+    (folder / CARD).write_text(_card(folder, given, figures, about), "utf-8")
 
 
 def write_layout(folder: Path, tokenizer: Tokenizer, dimension: int) -> None:
@@ -56,7 +57,8 @@ def write_layout(folder: Path, tokenizer: Tokenizer, dimension: int) -> None:
         for n, (path, kind) in enumerate(_MODULES)
     ]
     (folder / "modules.json").write_text(json.dumps(modules, indent=2) + "\n", "utf-8")
-    read = {"max_seq_length": _READS, "do_lower_case": False}
+    # BERT's pooling layer is neither trained nor shipped; the library would warn that it is missing.
+    read = {"max_seq_length": _READS, "do_lower_case": False, "model_kwargs": {"add_pooling_layer": False}}
     (folder / "sentence_bert_config.json").write_text(json.dumps(read) + "\n", "utf-8")
     (folder / "2_Normalize").mkdir(exist_ok=True)
     (folder / "1_Pooling").mkdir(exist_ok=True)
@@ -65,9 +67,6 @@ def write_layout(folder: Path, tokenizer: Tokenizer, dimension: int) -> None:
 
 
 def _card(folder: Path, given: Given, figures: Mapping[str, float], about: Mapping[str, Any]) -> str:
-    counts: dict[str, int] = {}
-    for one in given.translations:
-        counts[one.lang] = counts.get(one.lang, 0) + 1
     lines = [
         "---",
         f"language: [{', '.join(given.languages)}]",
@@ -81,7 +80,7 @@ def _card(folder: Path, given: Given, figures: Mapping[str, float], about: Mappi
         "",
         "| trained on | size | licence | source |",
         "|---|---:|---|---|",
-        *(f"| translations, en and {lang} | {count} pairs | | |" for lang, count in sorted(counts.items())),
+        *(f"| {p.name} | {_counted(p.counts)} translations | {p.licence} | {p.source} |" for p in given.parallel),
         *(f"| {s.name} | {len(s.questions)} questions | {s.licence} | {s.source} |" for s in given.pairs),
         "",
         "| dense nDCG@10, reduced set | |",
@@ -97,6 +96,10 @@ def _card(folder: Path, given: Given, figures: Mapping[str, float], about: Mappi
         f"SHA-256 of weights, tokenizer and configuration: `{weights_hash(folder)}`",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{lang} {count}" for lang, count in sorted(counts.items()))
 
 
 def curves(history: Sequence[Mapping[str, Any]]) -> str:

@@ -6,7 +6,7 @@ The folders are those of `citewell.train.marked`.
 from __future__ import annotations
 
 from collections.abc import Collection as Held
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,12 +62,23 @@ class JudgedSet:
 
 
 @dataclass(frozen=True)
+class Parallel:
+    """One file or folder of translations: how many are used, by language."""
+
+    name: str
+    licence: str
+    source: str
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class Given:
-    """What the files hold, less every text of a development set."""
+    """What the files hold, less every text of a development set; `parallel` says where the translations are from."""
 
     translations: list[Translation]
     pairs: list[JudgedSet]
     dev: list[JudgedSet]
+    parallel: list[Parallel]
 
     @property
     def languages(self) -> tuple[str, ...]:
