@@ -10,6 +10,7 @@ import pytest
 from citewell import parts
 from citewell.config import load_settings
 from citewell.engine import build
+from citewell.generate.extractive import polar
 from citewell.generate.reader import PACKAGED_READER
 from citewell.records import Document, Question
 from citewell.train.marked import read_set
@@ -56,6 +57,28 @@ def test_a_first_answer_is_short_exact_and_cited(question: str, words: str, tmp_
         unknown = engine.ask(Question(text="Which orchestra played at the opening of the opera house?", lang="en"))
         assert unknown.abstained
         assert unknown.exact == ()
+
+
+def test_a_question_for_yes_or_no_gets_a_sentence(tmp_path: Path) -> None:
+    with build(load_settings(data_dir=tmp_path), "all") as engine:
+        list(engine.put([Document(id="bridge", title="Harrow Bridge", text=TEXT, lang="en")]))
+        answer = engine.ask(Question(text="Are lorries allowed on the bridge?", lang="en"))
+        assert "Lorries are not allowed on it." in answer.answer
+        assert answer.exact == ()
+
+
+@pytest.mark.parametrize(
+    ("question", "lang", "expected"),
+    [
+        ("Can I return a lamp?", "en", True),
+        ("“Isn’t it closed on Mondays?”", "en", True),
+        ("Which lamps can I return?", "en", False),
+        ("Island hopping: where does it start?", "en", False),
+        ("Is het open?", "nl", False),
+    ],
+)
+def test_what_asks_for_yes_or_no(question: str, lang: str, expected: bool) -> None:
+    assert polar(question, lang) is expected
 
 
 def test_without_it_sentences_are_ranked(tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ each weighted by how rare it is among the evidence's sentences, and the cosine o
 embedder, where that knows the language. A little of the passage's own rank breaks near ties.
 
 With a reader (the setting `reader`), questions in its languages are answered by the sentence around the words that it
-finds, and refused where it is not sure. A span's score joins the reader's own, that its passage answers and that these
-words do, with the rank of the passage.
+finds, and refused where it is not sure; those that ask for yes or no stay with the ranking. A span's score joins the
+reader's own, that its passage answers and that these words do, with the rank of the passage.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -51,6 +52,11 @@ SPAN_RANK = 1.0
 _AROUND = 0.3
 # Words of fewer sentences than this all weigh the same.
 _COMMON = 3
+# How a question begins to which the answer is yes or no.
+_POLAR = re.compile(
+    r"\W*(is|are|am|was|were|do|does|did|has|have|had|can|could|will|would|shall|should|may|might|must)(n['’]t)?\b",
+    re.I,
+)
 # A vector shorter than this is none, and divided by it stays so.
 _TINY = 1e-12
 # Sentences that are embedded for an answer.
@@ -205,7 +211,7 @@ class ExtractiveGenerator:
         lang = job.question.lang
         reader = self.reader()
         own = [hit for hit in job.evidence.hits if hit.passage.lang in (lang, "")]
-        if reader is not None and lang in reader.languages and own:
+        if reader is not None and lang in reader.languages and own and not polar(job.question.standalone, lang):
             try:
                 return _read(reader, job.question.standalone, own, lang)
             except ReaderUnavailable as error:  # it is loaded at its first use
@@ -278,6 +284,11 @@ def sentences_around(found: Sequence[Spotted], lang: str) -> list[Candidate]:
         known = chosen.get(key, around)
         chosen[key] = replace(known, exact=(*known.exact, named))
     return list(chosen.values())
+
+
+def polar(question: str, lang: str) -> bool:
+    """Whether yes or no would answer: then no words of a passage do, but a whole sentence may. English alone."""
+    return lang == "en" and _POLAR.match(question) is not None
 
 
 def _unit(vectors: Vectors) -> Vectors:
