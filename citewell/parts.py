@@ -51,7 +51,7 @@ def _generator(settings: Settings, name: str, table: GeneratorTable, model: Embe
         return RagGenerator(settings, name, table)
     from citewell.generate.extractive import ExtractiveGenerator
 
-    return ExtractiveGenerator(model, reader(settings), optional=settings.reader == "packaged")
+    return ExtractiveGenerator(model, reader(settings), optional=settings.reader in ("auto", "packaged"))
 
 
 def _template(name: str, table: TransformersTable | OpenAiTable) -> Template:
@@ -65,12 +65,18 @@ def _template(name: str, table: TransformersTable | OpenAiTable) -> Template:
 
 
 def reader(settings: Settings) -> Reader | None:
-    """The reader that the setting of this name means; it reads with the packaged embedder's encoder."""
-    if not settings.reader:
+    """The reader that the setting of this name means; it reads with the packaged embedder's encoder.
+
+    `auto` is none where texts are embedded elsewhere: such a process loads no model of its own.
+    """
+    name = settings.reader
+    if name == "auto":
+        name = "" if settings.embedder.startswith("openai:") else "packaged"
+    if not name:
         return None
     from citewell.embed.sentence import packaged_folder
 
-    folder = PACKAGED_READER if settings.reader == "packaged" else Path(settings.reader)
+    folder = PACKAGED_READER if name == "packaged" else Path(name)
     return Reader(folder, packaged_folder(), settings.device)
 
 
