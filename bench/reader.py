@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import math
 import statistics
 import tempfile
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import structlog
 
 from citewell import parts
 from citewell.config import Settings, load_settings
@@ -270,6 +272,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=0, help="spread evenly over the set; 0 is all")
     parser.add_argument("--reader", type=Path, default=PACKAGED_READER)
     options = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     doing = {"gold": gold, "retrieved": retrieved, "weights": weights, "cost": cost}[options.what]
     for name, row in doing(options).items():
         print(json.dumps({name: row}, ensure_ascii=False), flush=True)
