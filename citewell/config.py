@@ -131,7 +131,7 @@ class Settings(BaseSettings):
     tuned: dict[str, Tuned] = Field(
         default_factory=dict, description="Fusion, alpha and depth by language, as `citewell tune` writes them."
     )
-    reader: str = Field("auto", description="Reader of `extractive`: auto, packaged, a folder, or empty for none.")
+    reader: str = Field("", description="Reader of `extractive`: packaged, auto, a folder, or empty for none.")
     reranker: str = Field("", description="Cross-encoder, by folder or name, that orders the best passages anew.")
     rerank_depth: int = Field(30, ge=1, le=1000, description="Passages that the reranker reads.")
     rerank_budget_ms: int = Field(

@@ -111,6 +111,7 @@ def test_a_whole_search_needs_no_model_library(served: Endpoint, tmp_path: Path)
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("CITEWELL_")} | {
         "CITEWELL_EMBEDDER": "openai:small",
+        "CITEWELL_READER": "auto",
         "CITEWELL_EMBEDDER_URL": served.url,
         "CITEWELL_EMBEDDER_API_KEY": KEY,
         "CITEWELL_DATA_DIR": str(tmp_path),

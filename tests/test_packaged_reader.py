@@ -32,7 +32,7 @@ def test_its_files_are_small_and_say_what_they_are() -> None:
     assert described["command"] in card
     for licence in described["licences"]:
         assert licence in card
-    reader = parts.reader(load_settings())
+    reader = parts.reader(load_settings(reader="packaged"))
     assert reader is not None
     reader.load()
     assert reader.revision == described["sha256"]
@@ -47,7 +47,7 @@ def test_its_files_are_small_and_say_what_they_are() -> None:
     ],
 )
 def test_a_first_answer_is_short_exact_and_cited(question: str, words: str, tmp_path: Path) -> None:
-    with build(load_settings(data_dir=tmp_path), "all") as engine:
+    with build(load_settings(data_dir=tmp_path, reader="packaged"), "all") as engine:
         list(engine.put([Document(id="bridge", title="Harrow Bridge", text=TEXT, lang="en")]))
         answer = engine.ask(Question(text=question, lang="en"))
         assert answer.exact[0].text.startswith(words)
@@ -60,7 +60,7 @@ def test_a_first_answer_is_short_exact_and_cited(question: str, words: str, tmp_
 
 
 def test_a_question_for_yes_or_no_gets_a_sentence(tmp_path: Path) -> None:
-    with build(load_settings(data_dir=tmp_path), "all") as engine:
+    with build(load_settings(data_dir=tmp_path, reader="packaged"), "all") as engine:
         list(engine.put([Document(id="bridge", title="Harrow Bridge", text=TEXT, lang="en")]))
         answer = engine.ask(Question(text="Are lorries allowed on the bridge?", lang="en"))
         assert "Lorries are not allowed on it." in answer.answer
@@ -82,7 +82,7 @@ def test_what_asks_for_yes_or_no(question: str, lang: str, expected: bool) -> No
 
 
 def test_without_it_sentences_are_ranked(tmp_path: Path) -> None:
-    with build(load_settings(data_dir=tmp_path, reader=""), "all") as engine:
+    with build(load_settings(data_dir=tmp_path), "all") as engine:
         list(engine.put([Document(id="bridge", title="Harrow Bridge", text=TEXT, lang="en")]))
         answer = engine.ask(Question(text="Who designed the Harrow Bridge?", lang="en"))
         assert "Agnes Moor" in answer.answer
