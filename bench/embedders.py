@@ -88,9 +88,7 @@ def compared(names: list[str], corpora: list[Path], count: int) -> dict[str, Any
     for folder in corpora:
         texts = [text.whole for text in read_judged(folder).texts.values()][:count]
         for one in others:
-            one.took.clear()
             one.embed(texts[:32])
-        for one in others:
             one.took.clear()
         for number in range(_ROUNDS):
             for one in others if number % 2 else reversed(others):

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import math
 import statistics
 import tempfile
@@ -30,9 +29,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import structlog
 
 from citewell import parts
+from citewell.cli.logs import for_a_person
 from citewell.config import Settings, load_settings
 from citewell.embed.sentence import packaged_folder
 from citewell.engine import Engine, build
@@ -101,7 +100,7 @@ def as_answered(generator: extractive.ExtractiveGenerator, question: Marked, hit
     """The whole answer that would be given, and how far its score is above the threshold."""
     asked = Question(text=question.text, lang=question.lang)
     found = generator.attempt(Job(answer_id="bench", question=asked, evidence=Evidence(hits=tuple(hits))))
-    return "".join(text for text, _ in found.said), found.score - found.threshold
+    return found.text, found.score - found.threshold
 
 
 Ways = dict[str, tuple[Callable[[Marked, Sequence[Hit]], tuple[str, float]], float]]
@@ -135,16 +134,12 @@ def gold(options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def _named(reader: Path) -> str:
-    return "packaged" if reader == PACKAGED_READER else str(reader)
-
-
 @contextmanager
 def asked(documents: Sequence[Document], reader: Path) -> Iterator[Engine]:
     """An embedded stack of its own with these documents."""
     with tempfile.TemporaryDirectory() as name:
         index = f"bench-{uuid.uuid4().hex[:8]}"
-        settings = load_settings(data_dir=Path(name), index_name=index, cache="none", reader=_named(reader))
+        settings = load_settings(data_dir=Path(name), index_name=index, cache="none", reader=str(reader))
         with build(settings, "all") as engine:
             failed = [outcome for outcome in engine.put(documents) if outcome.status == "failed"]
             if failed:
@@ -272,10 +267,10 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=0, help="spread evenly over the set; 0 is all")
     parser.add_argument("--reader", type=Path, default=PACKAGED_READER)
     options = parser.parse_args()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     doing = {"gold": gold, "retrieved": retrieved, "weights": weights, "cost": cost}[options.what]
-    for name, row in doing(options).items():
-        print(json.dumps({name: row}, ensure_ascii=False), flush=True)
+    with for_a_person():
+        for name, row in doing(options).items():
+            print(json.dumps({name: row}, ensure_ascii=False), flush=True)
 
 
 if __name__ == "__main__":

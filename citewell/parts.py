@@ -10,7 +10,7 @@ from citewell.catalogue import GeneratorTable, OpenAiTable, RagTable, Transforme
 from citewell.citing import Citing
 from citewell.config import Settings, config_file
 from citewell.errors import ConfigError
-from citewell.generate.reader import PACKAGED_READER, Reader
+from citewell.generate.reader import Reader, folder_of
 from citewell.ingest.load import Shelf
 from citewell.library import Access, Library
 from citewell.ports import Answers, Embedder, Generator, JobQueue, Reranker
@@ -71,13 +71,12 @@ def reader(settings: Settings) -> Reader | None:
     """
     name = settings.reader
     if name == "auto":
-        name = "" if settings.embedder.startswith("openai:") else "packaged"
+        name = "" if _kind(settings) == "openai" else "packaged"
     if not name:
         return None
     from citewell.embed.sentence import packaged_folder
 
-    folder = PACKAGED_READER if name == "packaged" else Path(name)
-    return Reader(folder, packaged_folder(), settings.device)
+    return Reader(folder_of(name), packaged_folder(), settings.device)
 
 
 def reranker(settings: Settings) -> Reranker | None:
@@ -185,9 +184,14 @@ def packaged_embedder(settings: Settings) -> Embedder:
     return embedder(settings.model_copy(update={"embedder": "packaged"}))
 
 
+def _kind(settings: Settings) -> str:
+    """What an embedder's name has before its colon."""
+    return settings.embedder.partition(":")[0] if ":" in settings.embedder else ""
+
+
 def embedder(settings: Settings) -> Embedder:
     """The embedder that the setting of this name means."""
-    kind = settings.embedder.partition(":")[0] if ":" in settings.embedder else ""
+    kind = _kind(settings)
     if kind == "openai":
         from citewell.embed.endpoint import EndpointEmbedder
 

@@ -158,6 +158,11 @@ def sentences(text: str, lang: str) -> list[tuple[int, int]]:
     return spans
 
 
+def sentences_over(text: str, start: int, end: int, lang: str) -> list[tuple[int, int]]:
+    """Those of `sentences` that hold some of `text[start:end]`, in order."""
+    return [(first, last) for first, last in sentences(text, lang) if first < end and last > start]
+
+
 def _at_full_stops(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """Cut once more at ideographic full stops: the segmenter takes one before a figure for a decimal point."""
     for match in _FULL_STOP.finditer(text, start, end):

@@ -14,6 +14,12 @@ SHOP = ROOT / "examples" / "shop"
 SHARED = ROOT.parent / "shared" / "corpora"
 
 
+def shared_sets(command: str, option: str) -> tuple[Path, ...]:
+    """The shared collections that a model's command names with an option."""
+    words = command.split()
+    return tuple(SHARED / words[n + 1] for n, word in enumerate(words) if word == option)
+
+
 @dataclass(frozen=True)
 class Collection:
     """A folder with a corpus, `queries` and `qrels`; `questions` are those with a relevant document, in file order."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 from citewell.evaluate.overlap import normalized
 from citewell.train.altered import Alterations
 from citewell.train.marked import Marked, Span, Text, read_set
+from tests.judged import SHARED
 
-CORPORA = Path(__file__).resolve().parent.parent.parent / "shared" / "corpora"
 MILL = Text(
     "mill",
     "Mills",
@@ -90,9 +89,9 @@ def test_the_same_seed_makes_the_same() -> None:
 
 
 def test_real_questions_of_each_kind_and_none_is_answered_by_what_is_left() -> None:
-    if not CORPORA.is_dir():
+    if not SHARED.is_dir():
         pytest.skip("the test collections are not there")
-    whole = read_set(CORPORA / "squad1-en-dev")
+    whole = read_set(SHARED / "squad1-en-dev")
     questions = whole.questions[::10]
     found = Alterations(whole.texts, 13).of(questions)
     ways = Counter(question.id.rpartition("~")[2] for question, _ in found)

@@ -13,8 +13,8 @@ from citewell.embed.shipped import MOST_BYTES, MULTILINGUAL
 from citewell.train.distil import Distilling
 from citewell.train.embedder import EmbedderCourse, read
 from citewell.train.marked import text_hash
+from tests.judged import SHARED, shared_sets
 
-CORPORA = Path(__file__).resolve().parent.parent.parent / "shared" / "corpora"
 # A passage, and a question on it in each language; of the translations' field, which is documentation.
 ASKED = {
     "The list is sorted in place, and nothing is returned.": {
@@ -70,14 +70,11 @@ def test_a_question_in_each_language_is_nearest_to_its_passage_in_english(lang: 
 
 def test_nothing_it_is_measured_with_was_in_its_training(tmp_path: Path) -> None:
     """As its command says: what is read of the files shares no question and no text with a development set."""
-    if not CORPORA.is_dir():
+    if not SHARED.is_dir():
         pytest.skip("the test collections are not there")
-    words = json.loads((MULTILINGUAL / "figures.json").read_text("utf-8"))["command"].split()
-    named = {
-        option: tuple(CORPORA / words[n + 1] for n, word in enumerate(words) if word == option)
-        for option in ("--parallel", "--pairs", "--dev")
-    }
-    course = EmbedderCourse(named["--parallel"], named["--pairs"], named["--dev"], tmp_path, Distilling())
+    command = json.loads((MULTILINGUAL / "figures.json").read_text("utf-8"))["command"]
+    parallel, pairs, dev = (shared_sets(command, option) for option in ("--parallel", "--pairs", "--dev"))
+    course = EmbedderCourse(parallel, pairs, dev, tmp_path, Distilling())
     given = read(course, lambda _: None)
     trained = {text_hash(text) for one in given.translations for text in (one.teacher, one.other)}
     trained |= set[str]().union(*(one.hashes() for one in given.pairs))

@@ -14,8 +14,8 @@ from citewell.generate.extractive import polar
 from citewell.generate.reader import PACKAGED_READER
 from citewell.records import Document, Question
 from citewell.train.marked import read_set
+from tests.judged import SHARED, shared_sets
 
-CORPORA = Path(__file__).resolve().parent.parent.parent / "shared" / "corpora"
 DEV = ("squad1-en-dev", "squad2-en-dev", "squad1-es-dev", "jaquad-ja-dev")
 TEXT = (
     "The Harrow Bridge was designed by Agnes Moor. Building began in 1904 and took six years. "
@@ -91,17 +91,13 @@ def test_without_it_sentences_are_ranked(tmp_path: Path) -> None:
 
 def test_nothing_it_is_measured_with_was_in_its_training() -> None:
     """As its command says: the training sets, less what the sets kept out hold."""
-    words = json.loads((PACKAGED_READER / "reader.json").read_text("utf-8"))["command"].split()
-    if not CORPORA.is_dir():
+    command = json.loads((PACKAGED_READER / "reader.json").read_text("utf-8"))["command"]
+    if not SHARED.is_dir():
         pytest.skip("the test collections are not there")
-    named = {
-        option: [CORPORA / words[n + 1] for n, word in enumerate(words) if word == option]
-        for option in ("--train", "--without")
-    }
-    apart = set[str]().union(*(read_set(path).hashes() for path in named["--without"]))
-    trained = set[str]().union(*(read_set(path).without(apart).hashes() for path in named["--train"]))
+    apart = set[str]().union(*(read_set(path).hashes() for path in shared_sets(command, "--without")))
+    trained = set[str]().union(*(read_set(path).without(apart).hashes() for path in shared_sets(command, "--train")))
     assert len(trained) > 100_000
     for name in DEV:
-        measured = read_set(CORPORA / name).hashes()
+        measured = read_set(SHARED / name).hashes()
         assert len(measured) > 2_000
         assert not trained & measured, name

@@ -152,6 +152,10 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", "utf-8")
     with pytest.raises(BadInput, match="is a file"), alone(tmp_path / "file"):
         pass
+    with pytest.raises(BadInput, match="cannot be used"), alone(tmp_path / "file" / "run"):
+        pass
+    with pytest.raises(FileExistsError, match="of the run itself"), alone(folder):
+        raise FileExistsError("of the run itself")
 
 
 def test_what_is_held_back_does_not_depend_on_the_seed(sets: tuple[Path, Path]) -> None:

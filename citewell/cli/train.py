@@ -141,7 +141,7 @@ def reader(
     from citewell import parts
     from citewell.config import load_settings
     from citewell.embed.sentence import packaged_folder
-    from citewell.generate.reader import PACKAGED_READER
+    from citewell.generate.reader import folder_of
     from citewell.train.course import Course, train_reader
     from citewell.train.reader import Plan
 
@@ -152,7 +152,7 @@ def reader(
     embedder = parts.packaged_embedder(load_settings())
     watch = Watch(as_json)
     try:
-        begun = PACKAGED_READER if base == "packaged" else Path(base) if base else None
+        begun = folder_of(base) if base else None
         course = Course(tuple(train), tuple(dev or ()), out, plan, tuple(without or ()), begun)
         with under_way(out):
             made = train_reader(course, embedder, packaged_folder(), resume=resume, tell=watch.tell)

@@ -28,7 +28,7 @@ from citewell.errors import ReaderUnavailable
 from citewell.generate.reader import Reader
 from citewell.ports import Embedder, GeneratorCard, Vectors
 from citewell.records import Exact, Hit, Job, Piece
-from citewell.text import sentences, terms
+from citewell.text import sentences, sentences_over, terms
 
 log = structlog.get_logger(__name__)
 
@@ -322,7 +322,7 @@ def candidates(hits: Sequence[Hit], lang: str) -> list[Candidate]:
 def around_span(hit: Hit, start: int, end: int, lang: str) -> Candidate:
     """The sentence, or the sentences, of a hit that hold a span of its text; the span alone where they are too long."""
     text = hit.passage.text
-    inside = [(a, b) for a, b in sentences(text, hit.passage.lang or lang) if a < end and b > start]
+    inside = sentences_over(text, start, end, hit.passage.lang or lang)
     if inside and inside[-1][1] - inside[0][0] <= _LONGEST:
         start, end = inside[0][0], inside[-1][1]
     return Candidate(hit, start, text[start:end], score=1.0)

@@ -28,6 +28,11 @@ PACKAGED_READER = Path(__file__).parent / "packaged_reader"
 _SCHEMA = 1
 
 
+def folder_of(name: str) -> Path:
+    """Of a reader by its name: `packaged`, or a folder."""
+    return PACKAGED_READER if name == "packaged" else Path(name)
+
+
 @dataclass(frozen=True)
 class Reading:
     """One passage: the best spans of its text that do not overlap, best first.
@@ -82,8 +87,7 @@ class Reader:
         return self._network is not None
 
     def info(self) -> dict[str, Any]:
-        self.check()
-        described = self._described
+        described = self.made
         return {
             "name": "packaged" if self._folder == PACKAGED_READER else self._folder.name,
             "base": described["base"],
@@ -100,20 +104,17 @@ class Reader:
     @property
     def revision(self) -> str:
         """The checksum of its weights."""
-        self.check()
-        return str(self._described["sha256"])
+        return str(self.made["sha256"])
 
     @property
     def languages(self) -> tuple[str, ...]:
         """The languages of the questions that it was trained on."""
-        self.check()
-        return tuple(self._described.get("languages", ()))
+        return tuple(self.made.get("languages", ()))
 
     @property
     def threshold(self) -> float:
         """The `score` below which a passage does not answer: calibrated when it was trained."""
-        self.check()
-        return float(self._described["threshold"])
+        return float(self.made["threshold"])
 
     def read(self, question: str, passages: Sequence[tuple[str, str]]) -> list[Reading]:
         """A reading for each (title, text), all windows in one batch."""

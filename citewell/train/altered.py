@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from citewell.evaluate.overlap import normalized
-from citewell.text import sentences
+from citewell.text import sentences_over
 from citewell.train.marked import Marked, Text
+from citewell.train.negatives import plain_answers
 
 # How often each way is tried first: people exchanged what a question names more often than all else.
 _SHARES = {"exchanged": 0.45, "cut": 0.25, "turned": 0.2, "negated": 0.1}
@@ -88,7 +89,8 @@ class Alterations:
             if not named:
                 continue
             old = self._draw.choice(named)
-            key = self._draw.choice([text.id, *self._draw.sample(self._under[text.title], 1)])
+            neighbour = self._draw.choice(self._under[text.title])
+            key = self._draw.choice((text.id, neighbour))
             said = " ".join((question.text, *question.answers)).casefold()
             others = [one for one in _of_kind(kind, self._texts[key].text) if one.casefold() not in said]
             if others:
@@ -103,31 +105,28 @@ def _of_kind(kind: re.Pattern[str], text: str) -> list[str]:
 def _cut(question: Marked, text: Text) -> Altered | None:
     """The passage without the sentences of the answer, where the rest does not say it as well."""
     start, end = question.spans[0].start, question.spans[0].end
-    gone = [(a, b) for a, b in sentences(text.text, question.lang) if a < end and b > start]
+    gone = sentences_over(text.text, start, end, question.lang)
     if not gone:
         return None
     rest = f"{text.text[: gone[0][0]].rstrip()} {text.text[gone[-1][1] :].lstrip()}".strip()
     plain = normalized(rest, question.lang)
-    if len(rest) < _SHORTEST or any(one in plain for one in _plain(question.answers, question.lang)):
+    if len(rest) < _SHORTEST or any(answer in plain for answer in plain_answers(question)):
         return None
     return question, Text(f"{text.id}~{question.id}", text.title, rest)
 
 
-def _plain(answers: Sequence[str], lang: str) -> list[str]:
-    return [found for answer in answers if (found := normalized(answer, lang))]
-
-
 def _turned(question: Marked, text: Text) -> Altered | None:
-    found = list(_TURNING.finditer(question.text)) if question.lang == "en" else []
-    if not found:
-        return None
-    at = found[0]
-    return replace(question, text=f"{question.text[: at.start()]}{_TURNED[at[0]]}{question.text[at.end() :]}"), text
+    return _said_otherwise(question, text, _TURNING, _TURNED)
 
 
 def _negated(question: Marked, text: Text) -> Altered | None:
-    found = _AUXILIARY.search(question.text) if question.lang == "en" else None
-    if found is None or re.search(r"\b(not|never|no)\b|n't\b", question.text):
+    if re.search(r"\b(not|never|no)\b|n't\b", question.text):
         return None
-    before, after = question.text[: found.start()], question.text[found.end() :]
-    return replace(question, text=f"{before}{_NEGATED[found[0]]}{after}"), text
+    return _said_otherwise(question, text, _AUXILIARY, _NEGATED)
+
+
+def _said_otherwise(question: Marked, text: Text, kind: re.Pattern[str], table: Mapping[str, str]) -> Altered | None:
+    """The first word of an English question that is of a kind for what a table has in its place."""
+    if question.lang != "en" or kind.search(question.text) is None:
+        return None
+    return replace(question, text=kind.sub(lambda found: table[found[0]], question.text, count=1)), text

@@ -28,7 +28,7 @@ from citewell.train.embedder_card import write_embedder
 from citewell.train.figures import dense
 from citewell.train.judged import Given, JudgedSet, Parallel, hashes_of, read_judged
 from citewell.train.lessons import Batches, Lesson, Texts, shares
-from citewell.train.marked import meta
+from citewell.train.marked import licence_and_source
 from citewell.train.negatives import lexical_negatives
 from citewell.train.parallel import read_parallel, without
 from citewell.train.student import encode, student_of
@@ -107,9 +107,8 @@ def read(course: EmbedderCourse, tell: Tell) -> Given:
         kept = without(whole, held)
         tell({"set": path.name, "translations": len(kept), "left_out": len(whole) - len(kept)})
         translations += kept
-        about = meta(path if path.is_dir() else path.parent)
-        counts = Counter(one.lang for one in kept)
-        named.append(Parallel(path.name, about.get("licence", ""), about.get("attribution", ""), counts))
+        licence, source = licence_and_source(path if path.is_dir() else path.parent)
+        named.append(Parallel(path.name, licence, source, Counter(one.lang for one in kept)))
     pairs = []
     for path in course.pairs:
         one = read_judged(path)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from citewell.errors import BadInput
-from citewell.train.marked import Text, meta, relevant, rows, text_hash
+from citewell.train.marked import Text, licence_and_source, relevant, rows, text_hash
 from citewell.train.parallel import Translation
 
 
@@ -102,12 +102,12 @@ def read_judged(folder: Path) -> JudgedSet:
             f"no question of {folder} has a passage that answers it",
             remedy="Check that queries, qrels and corpus use the same ids.",
         )
-    about = meta(folder)
+    licence, source = licence_and_source(folder)
     return JudgedSet(
         folder.name,
         max(sorted(set(langs)), key=langs.count),
-        str(about.get("licence", "")),
-        str(about.get("attribution", "")),
+        licence,
+        source,
         texts,
         tuple(asked),
     )

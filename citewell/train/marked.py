@@ -114,11 +114,11 @@ def read_set(folder: Path) -> MarkedSet:
             f"no question of {folder} can be used: {why}",
             remedy="Each question needs `answers` that stand in its passage, or `answerable: false`.",
         )
-    about = meta(folder)
+    licence, source = licence_and_source(folder)
     return MarkedSet(
         folder.name,
-        str(about.get("licence", "")),
-        str(about.get("attribution", "")),
+        licence,
+        source,
         texts,
         tuple(questions),
         left_out,
@@ -168,8 +168,13 @@ def relevant(folder: Path) -> dict[str, dict[str, int]]:
     return found
 
 
-def meta(folder: Path) -> dict[str, Any]:
-    """What `meta.json` says; nothing where there is none."""
+def licence_and_source(folder: Path) -> tuple[str, str]:
+    """As `meta.json` has them; empty where it does not say or is not there."""
+    about = _meta(folder)
+    return str(about.get("licence", "")), str(about.get("attribution", ""))
+
+
+def _meta(folder: Path) -> dict[str, Any]:
     file = folder / "meta.json"
     try:
         read = json.loads(file.read_text("utf-8")) if file.is_file() else {}

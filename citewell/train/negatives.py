@@ -34,13 +34,18 @@ def hard_negatives(marked: MarkedSet, questions: Sequence[Marked], embedder: Emb
         scores = embedder.embed_queries([question.text for question in some]) @ passages.T
         nearest = np.argpartition(-scores, depth - 1, axis=1)[:, :depth]
         for question, row, own in zip(some, nearest, scores, strict=True):
-            answers = [normalized(answer, question.lang) for answer in question.answers]
+            answers = plain_answers(question)
             for place in sorted(row.tolist(), key=lambda at: -own[at]):
                 key = ids[place]
-                if key not in question.passages and not any(answer and answer in plain[key] for answer in answers):
+                if key not in question.passages and not any(answer in plain[key] for answer in answers):
                     found[question.id] = key
                     break
     return found
+
+
+def plain_answers(question: Marked) -> list[str]:
+    """A question's answers, normalized; without those of which nothing is left, which every text would hold."""
+    return [plain for answer in question.answers if (plain := normalized(answer, question.lang))]
 
 
 def lexical_negatives(questions: Sequence[Rows], passages: Sequence[Rows], right: Sequence[set[int]]) -> list[int]:

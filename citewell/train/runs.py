@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def opened(folder: Path, plan: Mapping[str, Any], *, resume: bool, free: tuple[s
         if before is None:
             file.write_text(json.dumps(plan, indent=2) + "\n", "utf-8")
     except (OSError, ValueError) as error:
-        raise BadInput(f"{folder} cannot be used: {error}", remedy="Name another folder with --out.") from None
+        raise _cannot_be_used(folder, error) from None
     if before is None:
         return []
     if not resume:
@@ -48,17 +48,24 @@ def opened(folder: Path, plan: Mapping[str, Any], *, resume: bool, free: tuple[s
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Make the folder, and keep other processes from running in it; raises `BadInput` where one does."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder / _LOCK, 0.0) as mine:
-            if not mine:
-                raise BadInput(
-                    f"another run is under way in {folder}",
-                    remedy="Wait until it has ended, or name another folder with --out.",
-                )
-            yield
-    except FileExistsError:
-        raise BadInput(f"{folder} is a file", remedy="Name a folder with --out.") from None
+    with ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            mine = held.enter_context(locked(folder / _LOCK, 0.0))
+        except FileExistsError:
+            raise BadInput(f"{folder} is a file", remedy="Name a folder with --out.") from None
+        except OSError as error:
+            raise _cannot_be_used(folder, error) from None
+        if not mine:
+            raise BadInput(
+                f"another run is under way in {folder}",
+                remedy="Wait until it has ended, or name another folder with --out.",
+            )
+        yield
+
+
+def _cannot_be_used(folder: Path, error: Exception) -> BadInput:
+    return BadInput(f"{folder} cannot be used: {error}", remedy="Name another folder with --out.")
 
 
 @contextmanager
