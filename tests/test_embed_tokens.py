@@ -40,6 +40,30 @@ def test_vectors_are_those_of_the_library(embedder: SentenceTransformerEmbedder)
     np.testing.assert_allclose(embedder.embed_passages(TEXTS), given, atol=2e-5)
 
 
+def test_questions_go_the_same_way_whatever_the_library_did_before(embedder: SentenceTransformerEmbedder) -> None:
+    assert embedder._tokens is not None
+    assert embedder._tokens.asks
+    assert embedder._counter is None
+    for texts in (TEXTS, TEXTS[:3]):
+        given = unit(np.asarray(embedder._used().encode_query(texts, show_progress_bar=False)))
+        np.testing.assert_allclose(embedder.embed_queries(texts), given, atol=2e-5)
+
+
+def test_a_model_that_wants_a_prompt_for_questions_has_them_from_the_library(
+    embedder: SentenceTransformerEmbedder,
+) -> None:
+    model, card = embedder._used(), embedder.describe()
+    kept = dict(model.prompts)
+    try:
+        model.prompts["query"] = "a question about the sea: "
+        found = Tokens.of(model, card.tokenizer, card.max_tokens, 16)
+    finally:
+        model.prompts.update(kept)
+    assert found is not None
+    assert not found.asks
+    assert found._tokenizer is not model.tokenizer.backend_tokenizer
+
+
 def test_a_model_that_wants_a_prompt_is_left_to_the_library(embedder: SentenceTransformerEmbedder) -> None:
     model, card = embedder._used(), embedder.describe()
     kept = dict(model.prompts)

@@ -107,9 +107,10 @@ class SentenceTransformerEmbedder:
             if self._model is None:
                 self._model = self._open()
                 self._card = self._describe(self._model)
-                self._counter = uncut_tokenizer(self._card.tokenizer)
                 if self._model.device.type == "cpu":
                     self._prepare(self._model, self._card)
+                if self._tokens is None or not self._tokens.asks:
+                    self._counter = uncut_tokenizer(self._card.tokenizer)
 
     def _open(self) -> SentenceTransformer:
         stay_offline()
@@ -209,7 +210,9 @@ class SentenceTransformerEmbedder:
         encode = getattr(model, method)
         size = self._batch or (_CPU_BATCH if model.device.type == "cpu" else _GPU_BATCH)
         vectors = np.zeros((len(texts), self.describe().dimension), dtype=np.float32)
-        tokens = self._tokens if method == "encode_document" else None
+        tokens = self._tokens
+        if tokens is not None and method != "encode_document" and not tokens.asks:
+            tokens = None
         cut = tokens.cut(texts) if tokens is not None else []
         order = np.arange(len(texts))
         if len(texts) > size:

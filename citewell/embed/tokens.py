@@ -28,9 +28,15 @@ _SAME = 0.999
 
 
 class Tokens:
-    """`step`: batches are padded to a multiple of so many tokens."""
+    """`most`: longest input of the model. `step`: batches are padded to a multiple of so many tokens.
 
-    def __init__(self, model: SentenceTransformer, tokenizer: Tokenizer, step: int) -> None:
+    `asks`: questions can be given the same way.
+    """
+
+    def __init__(
+        self, model: SentenceTransformer, tokenizer: Tokenizer, most: int, step: int, *, asks: bool = False
+    ) -> None:
+        self.asks = asks
         self._model = model
         self._tokenizer = tokenizer
         self._step = step
@@ -38,28 +44,35 @@ class Tokens:
         given = model.preprocess(["a"])
         self._rest = {name: value for name, value in given.items() if isinstance(value, str)}
         self._typed = "token_type_ids" in given
+        self._most = most
 
     @classmethod
     def of(cls, model: SentenceTransformer, tokenizer: str, most: int, step: int) -> Tokens | None:
-        """None for a model whose passages are more than their tokens; `most` is its longest input."""
+        """None for a model whose passages are more than their tokens.
+
+        Where questions are no more than their tokens either, the library cuts no text any more, and its own tokenizer
+        serves: one of many words takes as much memory as the weights.
+        """
         from sentence_transformers.models import Transformer
         from tokenizers import Tokenizer
 
         if not isinstance(model[0], Transformer) or model.tokenizer.padding_side != "right":
             return None
-        cutting = Tokenizer.from_str(tokenizer)
-        cutting.no_padding()
-        cutting.enable_truncation(most)
-        tokens = cls(model, cutting, step)
-        given = np.asarray(model.encode_document(list(_PROBES), show_progress_bar=False), dtype=np.float32)
-        own = tokens.vectors(tokens.cut(_PROBES))
-        if given.shape != own.shape:
+        passages, questions = (
+            np.asarray(encode(list(_PROBES), show_progress_bar=False), dtype=np.float32)
+            for encode in (model.encode_document, model.encode_query)
+        )
+        shared = cls(model, model.tokenizer.backend_tokenizer, most, step, asks=True)
+        own = shared.vectors(shared.cut(_PROBES))
+        if not _alike(passages, own):
             return None
-        lengths = np.linalg.norm(given, axis=1) * np.linalg.norm(own, axis=1)
-        return tokens if bool(((given * own).sum(axis=1) > _SAME * lengths).all()) else None
+        return shared if _alike(questions, own) else cls(model, Tokenizer.from_str(tokenizer), most, step)
 
     def cut(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text's tokens, the special ones included, at most as many as the model reads."""
+        # Each time: if the tokenizer is the model's own, a call of the library sets it up in the library's way.
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(self._most)
         return [found.ids for found in self._tokenizer.encode_batch_fast(list(texts))]
 
     def vectors(self, batch: Sequence[Sequence[int]]) -> Vectors:
@@ -79,6 +92,13 @@ class Tokens:
         with torch.inference_mode():
             found: Vectors = self._model(features | self._rest)["sentence_embedding"].float().numpy()
         return found
+
+
+def _alike(given: Vectors, own: Vectors) -> bool:
+    if given.shape != own.shape:
+        return False
+    lengths = np.linalg.norm(given, axis=1) * np.linalg.norm(own, axis=1)
+    return bool(((given * own).sum(axis=1) > _SAME * lengths).all())
 
 
 def uncut_tokenizer(described: str) -> Tokenizer:
