@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +24,18 @@ from citewell.ports import Embedder
 from citewell.train.card import write_reader
 from citewell.train.marked import Marked, MarkedSet, read_set
 from citewell.train.negatives import hard_negatives
+from citewell.train.neighbours import Neighbours
 from citewell.train.reader import Plan, make_trainer, material
 from citewell.train.runs import failures_told, opened
 
 if TYPE_CHECKING:
     import torch
+    from tokenizers import Tokenizer
 
 Tell = Callable[[dict[str, Any]], None]
 _NEGATIVES = "negatives.json"
+# A word that this many questions have is one to ask with.
+_OFTEN = 20
 
 
 @dataclass(frozen=True)
@@ -69,12 +74,14 @@ def train_reader(course: Course, embedder: Embedder, encoder: Path, *, resume: b
     dev = [read_set(path) for path in course.dev]
     for one in (*sets, *dev):
         tell({"set": one.name, "questions": len(one.questions), "left_out": dict(one.left_out), "named": one.named})
-    windows = Windows(uncut_tokenizer(embedder.describe().tokenizer))
-    given = material(sets, dev, course.plan, _Negatives(folder / _NEGATIVES, embedder), windows)
+    cutting = uncut_tokenizer(embedder.describe().tokenizer)
+    windows = Windows(cutting)
+    network = _network(encoder, course.plan, base)
+    near = _neighbours(network, cutting, sets)
+    given = material(sets, dev, course.plan, _Negatives(folder / _NEGATIVES, embedder), near, windows)
     if not given.dev.pairs:
         raise BadInput("nothing is left to measure with", remedy="Name a development set with --dev.")
     tell({"windows": len(given.train), "dev_windows": len(given.dev)})
-    network = _network(encoder, course.plan, base)
     trainer = make_trainer(network, given, course.plan, folder, windows.pad, tell)
     with failures_told(folder):
         trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
@@ -83,6 +90,13 @@ def train_reader(course: Course, embedder: Embedder, encoder: Path, *, resume: b
         history = trainer.state.log_history
         write_reader(made, network, [*sets, *dev], history, _made(course, sets, figures, base), embedder.describe())
     return made
+
+
+def _neighbours(network: torch.nn.Module, tokenizer: Tokenizer, sets: Sequence[MarkedSet]) -> Neighbours:
+    """By the encoder's word embeddings, among the words that the questions use more than once in a while."""
+    rows = network.get_parameter("encoder.embeddings.word_embeddings.weight").detach().float().numpy()
+    used = Counter(word for one in sets for question in one.questions for word in question.text.casefold().split())
+    return Neighbours(tokenizer.get_vocab(), rows, {word for word, times in used.items() if times >= _OFTEN})
 
 
 def _described(course: Course, base: Reader | None) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from citewell import device
 from citewell.errors import BadInput, MissingDependency
 from citewell.evaluate.overlap import exact_match, f1
 from citewell.generate.windows import Found, Windows, spans_of
-from citewell.train.altered import Alterations
+from citewell.train.altered import Alterations, Near
 from citewell.train.marked import Marked, MarkedSet, Text
 from citewell.train.pairs import Pair, Pairs, collate
 
@@ -93,9 +93,12 @@ def parts_of(sets: Sequence[MarkedSet], dev: Sequence[MarkedSet], plan: Plan) ->
 
 
 def material(
-    sets: Sequence[MarkedSet], dev: Sequence[MarkedSet], plan: Plan, nearest: Nearest, windows: Windows
+    sets: Sequence[MarkedSet], dev: Sequence[MarkedSet], plan: Plan, nearest: Nearest, near: Near, windows: Windows
 ) -> Material:
-    """The pairs of training and of measuring; a question to measure with comes with a wrong passage, too."""
+    """The pairs of training and of measuring; a question to measure with comes with a wrong passage, too.
+
+    `near` gives the words that a question is altered with.
+    """
     training, measured = parts_of(sets, dev, plan)
     texts = {key: text for one in (*sets, *dev) for key, text in one.texts.items()}
     chosen = _drawn(plan.seed + 1).sample(training, round(len(training) * plan.negatives))
@@ -106,7 +109,7 @@ def material(
     pairs = [pair for question in training for pair in _given(question)]
     pairs += [Pair(question, wrong[question.id], None) for question in chosen if question.id in wrong]
     some = _drawn(plan.seed + 3).sample(training, round(len(training) * plan.altered))
-    for question, text in Alterations(texts, plan.seed + 4).of(some):
+    for question, text in Alterations(texts, near, plan.seed + 4).of(some):
         texts[text.id] = text
         pairs.append(Pair(question, text.id, None))
     _drawn(plan.seed + 2).shuffle(pairs)
