@@ -88,9 +88,8 @@ class Settings(BaseSettings):
     )
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="Address of Redis: answers, leases, queue.")
     embedder: str = Field(
-        "packaged",
-        description="`packaged` (MiniLM from pip), `multilingual`, a sentence-transformers model, `dpr:Q,P` or "
-        "`openai:MODEL`.",
+        "auto",
+        description="`packaged`, `multilingual`, `auto` (by the documents), folder or name, `dpr:Q,P`, `openai:MODEL`.",
     )
     embedder_url: str = Field("", description="Address behind which `openai:MODEL` finds `/embeddings`.")
     embedder_api_key: SecretStr = Field(SecretStr(""), description="Key of that endpoint, when it wants one.")
@@ -293,7 +292,8 @@ class Settings(BaseSettings):
 
     def recipe(self) -> dict[str, Any]:
         """The settings that decide what an index version holds, as JSON: with them another process can write to it."""
-        return self.model_dump(mode="json", include=set(RECIPE))
+        named = {"embedder": "packaged"} if self.embedder == "auto" else {}
+        return self.model_dump(mode="json", include=set(RECIPE)) | named
 
     def with_recipe(self, recipe: dict[str, Any]) -> Settings:
         """These settings with another version's recipe in place of their own."""

@@ -24,6 +24,7 @@ from citewell.asking import Asking
 from citewell.cache import Cache
 from citewell.callbacks import Postman
 from citewell.catalogue import standing
+from citewell.choosing import settled
 from citewell.citing import Citing
 from citewell.config import Settings
 from citewell.conversation import History
@@ -303,10 +304,7 @@ class Engine:
         }
 
     def catalogue(self) -> list[dict[str, Any]]:
-        """Every generator by name: what it is, how many workers live that run it, what waits and what runs.
-
-        Numbers of workers elsewhere are as they told them last, some seconds ago.
-        """
+        """Every generator by name: what it is, its live workers (elsewhere: some seconds ago), what waits and runs."""
         own = {"state": "ready", "generators": list(self.runner.generators), "running": self.runner.running()}
         workers = self.queue.info().get("workers", [own])
         rows = standing({name: self.settings.catalogue().get(name) for name in sorted(self.generators)}, workers)
@@ -376,17 +374,19 @@ def _checked(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return {"ok": False, **error.to_json()["error"]}
 
 
-def build(settings: Settings, role: Role = "all", *, version: str = "", generators: Sequence[str] = ()) -> Engine:
+def build(
+    settings: Settings, role: Role = "all", *, version: str = "", generators: Sequence[str] = (), sources: Sources = ()
+) -> Engine:
     """An engine of the configured stack, not yet loaded, on the index version that fits or on a named one.
 
-    `generators` are those of the catalogue that it has and runs; all when none is named.
-
-    On the embedded stack every role but `ingest` is `all`.
+    `generators` are those of the catalogue that it has and runs; all when none is named. `sources` are what will be
+    loaded: an embedder of `auto` is chosen by them where there is no document yet (`citewell.choosing`). On the
+    embedded stack every role but `ingest` is `all`.
     """
+    settings = settled(settings, opened(sources, settings))
     model = parts.embedder(settings)
     cached, citing = parts.cached(settings, model), parts.citing(settings, model)
-    known = parts.generators(settings, model, generators)
-    store = parts.answers(settings)
+    known, store = parts.generators(settings, model, generators), parts.answers(settings)
     library = Library(settings, cached, parts.access(settings), version, Quoting(store))
     return Engine(
         settings,

@@ -39,7 +39,7 @@ def main() -> None:
     args = parser.parse_args()
     screen = Console(highlight=False, markup=False, emoji=False, record=bool(args.svg), width=96 if args.svg else None)
     settings = load_settings()
-    with for_a_person(), build(settings) as engine:
+    with for_a_person(), build(settings, sources=[str(SHOP)]) as engine:
         counts = Counter(outcome.status for outcome in engine.ingest([str(SHOP)]))
         loaded = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
         screen.print(f"Loaded examples/shop: {loaded}.\n")

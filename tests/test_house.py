@@ -37,6 +37,7 @@ LAYERS = (
      "citewell.checkup", "citewell.quoting", "citewell.cache", "citewell.admission", "citewell.callbacks",
      "citewell.feedback"),
     ("citewell.parts",),
+    ("citewell.choosing",),
     ("citewell.engine", "citewell.client", "citewell.view"),
     ("citewell.service", "citewell.workers", "citewell.evaluate", "citewell.train"),
     ("citewell.cli",),

@@ -198,7 +198,8 @@ def loaded_engine(
             chosen |= {"stack": stack or "embedded", "index_name": f"eval-{uuid.uuid4().hex[:8]}"}
             chosen |= {"data_dir": folder, "embed_cache": True}
         with waiting("loading"):
-            engine = life.enter_context(build(load_settings(**chosen), "ingest"))
+            sources = [str(corpus)] if corpus is not None else []
+            engine = life.enter_context(build(load_settings(**chosen), "ingest", sources=sources))
         if corpus is not None:
             life.callback(engine.library.remove)
             with waiting(f"loading the documents of {corpus}"):

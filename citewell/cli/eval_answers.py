@@ -192,7 +192,7 @@ def _asked(corpus: Path | None, folder: Path, url: str | None, key: str | None) 
     if url:
         raise typer.BadParameter("--corpus has an index of its own; name --questions for the service at --url")
     own = load_settings(stack="embedded", index_name="evaluation", data_dir=folder / "data")
-    with for_a_person(), waiting(f"loading {corpus}"), build(own) as engine:
+    with for_a_person(), waiting(f"loading {corpus}"), build(own, sources=[str(corpus)]) as engine:
         load_corpus(engine, corpus)
         yield engine
 

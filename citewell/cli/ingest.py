@@ -84,9 +84,8 @@ def ingest(
     """Load documents from files, databases, another Elasticsearch index and web pages, and keep the index in step.
 
     Takes JSONL (also .gz) with _id or id, title, text, url, lang, metadata and groups; JSON, CSV, Markdown, HTML and
-    plain text; and folders of them. What is unchanged since the last load is skipped, so a load that was interrupted
-    goes on when it is run again. A bad document is named with its reason, never stops the load, and makes the exit
-    status 1.
+    plain text; folders of them. What is unchanged is skipped, so a load that was interrupted goes on when it is run
+    again. A bad document is named with its reason, never stops the load, and makes the exit status 1.
 
     Examples:
 
@@ -117,8 +116,9 @@ def ingest(
     if sources:
         options = source_options(query, columns, since, sync=sync, pages=max_pages, pause=pause)
         tasks.insert(0, Task("", opened(sources, settings, options), plan, period))
-    with connection(url, key, "ingest", load=not dry_run) as engine:
-        status = _all(engine, tasks, Way(dry_run, as_json, bool(period)))
+    way = Way(dry_run, as_json, bool(period))
+    with _loading(url, key, tasks, way) as (engine, readable):
+        status = _all(engine, readable, way)
     if status:
         raise typer.Exit(status)
 
@@ -196,6 +196,26 @@ def _task(settings: Settings, name: str, table: SourceTable, plan: Loading, peri
 
     source, own = source_of(table, settings, plan)
     return Task(name, [source], own, (table.every or period) if period else 0.0)
+
+
+@contextlib.contextmanager
+def _loading(
+    url: str | None, key: str | None, tasks: list[Task], way: Way
+) -> Iterator[tuple[Engine | Client, list[Task]]]:
+    """What they are loaded into, and the tasks; their sources were looked at where documents choose the embedder."""
+    from citewell.client import Client
+    from citewell.ingest.peek import Peeked
+
+    if way.dry_run:
+        with connection(url, key, "ingest", load=False) as engine:
+            yield engine, tasks
+        return
+    each = [[Peeked(source) for source in task.sources] for task in tasks]
+    given = list(chain.from_iterable(each))
+    with connection(url, key, "ingest", sources=given) as engine:
+        if not way.as_json and not isinstance(engine, Client) and any(source.looked for source in given):
+            show_line("note", f"the embedder for these documents is `{engine.settings.embedder}`")
+        yield engine, [replace(task, sources=sources) for task, sources in zip(tasks, each, strict=True)]
 
 
 # Rounds

@@ -15,6 +15,7 @@ from citewell.cli.output import show_line, waiting
 if TYPE_CHECKING:
     from citewell.client import Client
     from citewell.engine import Engine, Role
+    from citewell.ingest.sources import Source
     from citewell.records import Evidence, Filters, Question
 
 Mode = Literal["hybrid", "bm25", "dense"]
@@ -76,8 +77,13 @@ _BOUNDS = {">=": "gte", ">": "gt", "<=": "lte", "<": "lt"}
 
 
 @contextlib.contextmanager
-def connection(url: str | None, key: str | None, role: Role, *, load: bool = True) -> Iterator[Engine | Client]:
-    """The running service at `url`, or the engine in this process, loaded if asked; both take the same verbs."""
+def connection(
+    url: str | None, key: str | None, role: Role, *, load: bool = True, sources: Sequence[Source] = ()
+) -> Iterator[Engine | Client]:
+    """The running service at `url`, or the engine in this process, loaded if asked; both take the same verbs.
+
+    `sources` are what will be loaded.
+    """
     from citewell.cli.logs import for_a_person
     from citewell.config import client_key, load_settings, service_url
 
@@ -89,7 +95,7 @@ def connection(url: str | None, key: str | None, role: Role, *, load: bool = Tru
         with for_a_person(), Client(address, client_key() if key is None else key) as client:
             yield client
         return
-    with own_engine(role, load=load) as engine:
+    with own_engine(role, load=load, sources=sources) as engine:
         yield engine
 
 
@@ -102,15 +108,15 @@ def _tell_left_out(engine: Engine) -> None:
 
 
 @contextlib.contextmanager
-def own_engine(role: Role, *, load: bool = True) -> Iterator[Engine]:
-    """The engine in this process, loaded if asked."""
+def own_engine(role: Role, *, load: bool = True, sources: Sequence[Source] = ()) -> Iterator[Engine]:
+    """The engine in this process, loaded if asked; `sources` are what will be loaded into it."""
     from citewell.cli.logs import for_a_person
     from citewell.config import load_settings
     from citewell.engine import build
 
     settings = load_settings()
     with for_a_person():
-        engine = build(settings, role)
+        engine = build(settings, role, sources=sources)
         try:
             if load:
                 with waiting("loading"):

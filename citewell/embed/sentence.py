@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from tokenizers import Tokenizer
 
-PACKAGED, MULTILINGUAL = "packaged", "multilingual"
+# `auto` is chosen by the documents (`citewell.choosing`); where there are none to choose by it is `packaged`.
+PACKAGED, MULTILINGUAL, AUTO = "packaged", "multilingual", "auto"
 # The packaged model was trained on English alone; its folder has no card that says so.
-_PACKAGED_LANGUAGES = ("en",)
+PACKAGED_LANGUAGES = ("en",)
 _CARD_FRONT = re.compile(r"---\r?\n(.*?)\r?\n---", re.DOTALL)
 _HASH_BLOCK = 1 << 20
 # Larger batches leave a CPU's caches: 64 texts at once are a fifth slower than 16 (docs/performance.md).
@@ -88,7 +89,7 @@ class SentenceTransformerEmbedder:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._name = settings.embedder
+        self._name = PACKAGED if settings.embedder == AUTO else settings.embedder
         self._device = settings.device
         self._precision = settings.embedder_dtype
         self._batch = settings.embed_batch
@@ -170,7 +171,7 @@ class SentenceTransformerEmbedder:
         )
 
     def _declared(self, folder: Path) -> tuple[str, ...]:
-        return _PACKAGED_LANGUAGES if self._name == PACKAGED else card_languages(folder)
+        return PACKAGED_LANGUAGES if self._name == PACKAGED else card_languages(folder)
 
     def close(self) -> None:
         with self._lock:

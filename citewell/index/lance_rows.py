@@ -189,7 +189,7 @@ def translate(error: Exception, folder: str, action: str) -> CitewellError:
         remedy = "Let this user write to the folder, or set `data_dir` to one where it may."
     else:
         remedy = (
-            "If the folder was moved, copied or changed by hand, restore it from a backup, or delete it and load the "
-            "documents again."
+            "If another process made the index anew, start this one again. If the folder was moved, copied or changed "
+            "by hand, restore it from a backup, or delete it and load the documents again."
         )
     return IndexUnavailable(f"cannot {action} the index in {folder}: {reason}", remedy=remedy)
