@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from citewell.errors import BadInput, ReaderUnavailable, TrainingFailed
-from citewell.generate.extractive import ExtractiveGenerator, Spotted, sentences_around
+from citewell.generate.extractive import ExtractiveGenerator, Spotted, ordered, sentences_around
 from citewell.generate.reader import Reader
 from citewell.records import Evidence, Hit, Job, Passage, Question
 from citewell.train.course import Course, train_reader
@@ -224,13 +225,28 @@ def test_a_question_for_several_things_gets_them_and_the_same_words_count_once()
 
     def spot(words: str, score: float, after: int = 0) -> Spotted:
         start = body.index(words, after)
-        return Spotted(hit, start, start + len(words), score, score)
+        return Spotted(hit, start, start + len(words), score, score=score)
 
     found = [spot("oak", -0.1), spot("oak", -0.2, 30), spot("elm", -0.7), spot("ash", -0.9)]
     said = sentences_around(found, "en")
     assert [one.text for one in said] == ["The oak stands here.", "The elm stands there."]
     assert [[exact.text for exact in one.exact] for one in said] == [["oak"], ["elm"]]
     assert [one.text for one in sentences_around(found[:1] + found[3:], "en")] == ["The oak stands here."]
+
+
+def test_spans_are_ordered_by_the_reader_the_rank_and_the_words_around_them() -> None:
+    body = "The oak stands here. The elm stands there."
+    hits = [
+        Hit(passage=Passage(id=key, doc_id=key, ordinal=0, start=0, end=len(body), text=body), rank=rank, score=1.0)
+        for rank, key in ((1, "a"), (4, "b"))
+    ]
+    first, second = Spotted(hits[0], 4, 7, -1.0, 0.0), Spotted(hits[1], 25, 28, -0.5, 1.0)
+    assert ordered([first, second], rank=0.0, words=0.0) == [replace(second, score=-0.5), replace(first, score=-1.0)]
+    assert ordered([second, first], rank=1.0, words=0.0)[0].hit.rank == 1
+    best = ordered([first, second], rank=1.0, words=2.0)[0]
+    assert best.hit.rank == 4
+    assert best.score == pytest.approx(-0.5 + 2.0 - math.log(4))
+    assert best.sure == -0.5, "whether to answer is the reader's to say"
 
 
 def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(

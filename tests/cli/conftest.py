@@ -23,6 +23,14 @@ def shop(shop_load: tuple[Terminal, Any]) -> Terminal:
     return shop_load[0]
 
 
+@pytest.fixture(scope="session")
+def english_shop(tmp_path_factory: pytest.TempPathFactory) -> Terminal:
+    """The shop under the embedder that speaks English alone."""
+    terminal = Terminal(tmp_path_factory.mktemp("english") / "data", embedder="packaged")
+    terminal.run("ingest", str(SHOP))
+    return terminal
+
+
 @pytest.fixture
 def terminal(tmp_path: Path) -> Terminal:
     return Terminal(tmp_path / "data")

@@ -30,8 +30,15 @@ def test_the_default_is_as_good_as_the_better_leg(measured: tuple[Path, Any]) ->
     assert found["questions"] == 80
     assert figures["hybrid"] >= max(figures["bm25"], figures["dense"]) - 0.02
     assert figures["hybrid"] >= 0.88
+    for lang in ("es", "ja", "ko"):
+        assert found["figures"]["hybrid"][lang] != found["figures"]["bm25"][lang], "the embedder speaks all four"
+
+
+def test_where_the_embedder_is_of_no_use_the_default_is_bm25(english_shop: Terminal) -> None:
+    found = english_shop.json("eval", "retrieval", *JUDGED)
     for lang in ("ja", "ko"):
         assert found["figures"]["hybrid"][lang] == found["figures"]["bm25"][lang], "the embedder speaks English alone"
+    assert found["figures"]["hybrid"]["en"] != found["figures"]["bm25"]["en"]
 
 
 def test_the_gate_holds_and_falls(shop: Terminal, measured: tuple[Path, Any], tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from tests.cli.terminal import Terminal
 
 
-def test_it_says_what_the_embedder_cannot_do(shop: Terminal) -> None:
-    text = " ".join(shop.run("info").stdout.split())
+def test_it_says_what_the_embedder_cannot_do(english_shop: Terminal) -> None:
+    text = " ".join(english_shop.run("info").stdout.split())
     assert "speaks en" in text
     assert "ja bm25 100 all-MiniLM-L6-v2 does not speak ja" in text
     assert "en minmax 0.5 100 settings" in text
@@ -32,12 +32,17 @@ def test_a_reader_is_named_or_its_want_is_told(shop: Terminal, tmp_path: Path) -
     assert "Traceback" not in refused
 
 
-def test_it_is_what_the_service_answers(shop: Terminal) -> None:
-    found = shop.json("info")
+def test_it_is_what_the_service_answers(shop: Terminal, english_shop: Terminal) -> None:
+    found = english_shop.json("info")
     assert found["index"]["documents"] == 53
     assert found["retrieval"]["languages"]["ko"]["method"] == "bm25"
+    found = shop.json("info")
+    assert found["embedder"]["name"] == found["index"]["fingerprint"]["embedder"] == "citewell-multilingual"
+    assert found["index"]["documents"] == 53
+    assert found["retrieval"]["languages"]["ko"]["method"] == "minmax"
 
 
-def test_a_language_that_the_operator_declares_is_searched_by_both_legs(shop: Terminal) -> None:
-    there = shop.with_settings(embedder_languages="en,es").json("info")["retrieval"]["languages"]
+def test_a_language_that_the_operator_declares_is_searched_by_both_legs(english_shop: Terminal) -> None:
+    told = Terminal(english_shop.folder, embedder="packaged", embedder_languages="en,es")
+    there = told.json("info")["retrieval"]["languages"]
     assert (there["es"]["method"], there["ja"]["method"]) == ("minmax", "bm25")
