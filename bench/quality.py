@@ -6,7 +6,8 @@
 Each collection is loaded as the product loads it (split, embedded, indexed), then up to `--questions` judged questions,
 spread evenly, are searched. The folder `--cache` keeps vectors of passages, so that a second run, and the second stack,
 are quick.
-Writes a Markdown table to stdout and, with `--json`, every figure with its interval.
+Writes a Markdown table to stdout and, with `--json`, every figure with its interval, and those of each weight of the
+dense leg by halves of the questions.
 """
 
 from __future__ import annotations
@@ -15,16 +16,21 @@ import argparse
 import json
 import sys
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from citewell.config import load_settings
 from citewell.engine import Engine, build
 from citewell.evaluate.collection import Collection, from_folder
 from citewell.evaluate.retrieval import documents, fetch, report
 from citewell.evaluate.retrieval import measure as measured
-from citewell.evaluate.tune import tune
+from citewell.evaluate.tune import ndcg, tune
+from citewell.fuse import Fusion
+from citewell.retrieve import Plan
 
 COLLECTIONS = (
     "squad1-en-dev squad2-en-dev pubmedqa-en musique-en-mini pyfaq-en squad1-es-dev squad2-es-dev pyfaq-es "
@@ -62,6 +68,7 @@ def measure(folder: Path, stack: str, options: argparse.Namespace) -> dict[str, 
             present = engine.plan(fetched[0].legs.lang)
             choice = tune([replace(item.legs, lang=fetched[0].legs.lang) for item in fetched], present)
             found["tuned"] = {"validated": choice.validated, "low": choice.low, "high": choice.high}
+            found["alphas"] = by_alpha([replace(item.legs, lang=fetched[0].legs.lang) for item in fetched])
             found["tuned"]["plan"] = choice.plan.fusion.describe() | {"depth": choice.plan.depth}
             found["top10"] = {
                 item.question.id: documents(item.legs, engine.plan(item.legs.lang))[:10] for item in fetched
@@ -69,6 +76,16 @@ def measure(folder: Path, stack: str, options: argparse.Namespace) -> dict[str, 
         finally:
             engine.library.remove()
     return found
+
+
+def by_alpha(legs: Sequence[QuestionLegs]) -> dict[str, list[float]]:
+    """Mean nDCG@10 of `minmax` by the weight of the dense leg: of every other question, and of the rest."""
+    plans = {f"{alpha:.2f}": Plan(Fusion("minmax", alpha), 100) for alpha in np.linspace(0, 1, 21)}
+    halves = [[legs[n] for n in range(first, len(legs), 2)] for first in (0, 1)]
+    return {
+        name: [round(float(np.mean([ndcg(item, plan) for item in half])), 4) for half in halves]
+        for name, plan in plans.items()
+    }
 
 
 def row(name: str, stack: str, found: dict[str, Any]) -> str:

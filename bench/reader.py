@@ -8,9 +8,9 @@
 `gold` gives each question its own passage; `retrieved` loads the set into an embedded stack and asks as the product
 does, `k` passages as evidence. Both measure the reader's words, and the whole answers that are given with a reader and
 by ranking sentences: `holds` is the share with a right answer in them. `weights` uses what the reader's training held
-back of its set, among a part of the other passages, and tells for each pair of weights the F1, and for each threshold
-what is answered rightly and what is rightly refused once the passages that answer are taken out. `cost` times a reading
-in each precision. `--reader` is a folder; else the packaged one.
+back of its set, among a part of the other passages, and tells for each weight the F1, and for each threshold what is
+answered rightly and what is rightly refused once the passages that answer are taken out. `cost` times a reading in each
+precision. `--reader` is a folder; else the packaged one.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def hit_of(text: Text, lang: str, rank: int = 1) -> Hit:
 
 
 def by_reader(reader: Reader, question: Marked, hits: Sequence[Hit]) -> tuple[str, float]:
-    found = extractive.spotted(reader, question.text, hits, question.lang)
+    found = extractive.spotted(reader, question.text, hits)
     return (found[0].text, found[0].sure) if found else ("", -math.inf)
 
 
@@ -206,25 +206,24 @@ def weights(options: argparse.Namespace) -> dict[str, Any]:
             hits = engine.search(Question(text=question.text, lang=question.lang, k=6)).hits
             without = [hit for hit in hits if hit.passage.doc_id not in question.passages][:5]
             rows.append(
-                (question, extractive.spotted(reader, question.text, hits[:5], question.lang),
-                 extractive.spotted(reader, question.text, without, question.lang))
+                (question, extractive.spotted(reader, question.text, hits[:5], 0.0),
+                 extractive.spotted(reader, question.text, without, 0.0))
             )  # fmt: skip
     found: dict[str, Any] = {}
-    for rank in (0.0, 0.5, 1.0, 1.5):
-        for words in (0.0, 1.0, 2.0, 3.0, 4.0, 6.0):
-            best = [(q, _first(spans, rank, words), _first(others, rank, words)) for q, spans, others in rows]
-            shared = np.array([f1(one.text if one else "", q.answers, q.lang) for q, one, _ in best])
-            sure = np.array([one.sure if one else -1e4 for _, one, _ in best])
-            wrong = np.array([one.sure if one else -1e4 for *_, one in best])
-            found[f"rank {rank}, words {words}"] = {"F1": _percent(shared)} | {
-                f"{cut}": f"{_percent(np.where(sure >= cut, shared, 0)):.1f}/{_percent(wrong < cut):.1f}"
-                for cut in (-6, -5, -4, -3, -2.5, -2, -1.5, -1, -0.7, -0.5)
-            }
+    for weight in (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0):
+        best = [(q, _best(spans, weight), _best(others, weight)) for q, spans, others in rows]
+        shared = np.array([f1(one.text if one else "", q.answers, q.lang) for q, one, _ in best])
+        sure = np.array([one.sure if one else -1e4 for _, one, _ in best])
+        wrong = np.array([one.sure if one else -1e4 for *_, one in best])
+        found[f"weight {weight}"] = {"F1": _percent(shared)} | {
+            f"{cut}": f"{_percent(np.where(sure >= cut, shared, 0)):.1f}/{_percent(wrong < cut):.1f}"
+            for cut in (-6, -5, -4, -3, -2.5, -2, -1.5, -1, -0.7, -0.5)
+        }
     return {"threshold of the training": round(reader.threshold, 3), "questions": len(rows), **found}
 
 
-def _first(spans: Sequence[extractive.Spotted], rank: float, words: float) -> extractive.Spotted | None:
-    return next(iter(extractive.ordered(spans, rank, words)), None)
+def _best(spans: Sequence[extractive.Spotted], weight: float) -> extractive.Spotted | None:
+    return max(spans, key=lambda one: one.sure - weight * math.log(one.hit.rank), default=None)
 
 
 def cost(options: argparse.Namespace) -> dict[str, Any]:

@@ -11,16 +11,16 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 from structlog.testing import capture_logs
 
 from citewell.errors import BadInput, ReaderUnavailable, TrainingFailed
-from citewell.generate.extractive import ExtractiveGenerator, Spotted, ordered, sentences_around
+from citewell.generate.extractive import ExtractiveGenerator, Spotted, sentences_around
 from citewell.generate.reader import Reader
 from citewell.records import Evidence, Hit, Job, Passage, Question
 from citewell.train.course import Course, train_reader
@@ -129,6 +129,28 @@ def test_a_run_begins_with_the_weights_of_a_reader(made: Path, encoder: Path, tm
     assert not (tmp_path / "other").exists()
 
 
+def test_the_result_may_be_a_blend_with_the_weights_of_before(made: Path, encoder: Path, tmp_path: Path) -> None:
+    new = write_set(tmp_path / "new", towns=slice(0, 9), seed=5)
+    plan = dataclasses.replace(PLAN, epochs=1.0, rate=1e-3, check_every=2, seed=3)
+    weights = {}
+    for share in (1.0, 0.25):
+        course = Course((new,), (), tmp_path / f"run-{share}", dataclasses.replace(plan, blend=share), base=made)
+        folder = train_reader(course, EncoderEmbedder(encoder), encoder, resume=False, tell=lambda _: None)
+        weights[share] = load_file(folder / "layers.safetensors")
+    before = load_file(made / "layers.safetensors")
+    moved = 0.0
+    for name, value in before.items():
+        wanted = value.float() * 0.75 + weights[1.0][name].float() * 0.25
+        np.testing.assert_allclose(weights[0.25][name].float().numpy(), wanted.numpy(), atol=2e-3)
+        moved += float((weights[1.0][name].float() - value.float()).abs().sum())
+    assert moved > 1
+    card = (tmp_path / "run-0.25" / "reader" / "README.md").read_text("utf-8")
+    assert "--blend 0.25" in card
+    alone = Course((new,), (), tmp_path / "alone", dataclasses.replace(plan, blend=0.5))
+    with pytest.raises(BadInput, match="nothing to blend"):
+        train_reader(alone, EncoderEmbedder(encoder), encoder, resume=False, tell=lambda _: None)
+
+
 def test_a_checkpoint_that_was_being_written_is_left_out(tmp_path: Path) -> None:
     for step, state in ((5, "{}"), (10, ""), (15, '{"step": 1'), (20, None)):
         (tmp_path / f"checkpoint-{step}").mkdir()
@@ -225,28 +247,13 @@ def test_a_question_for_several_things_gets_them_and_the_same_words_count_once()
 
     def spot(words: str, score: float, after: int = 0) -> Spotted:
         start = body.index(words, after)
-        return Spotted(hit, start, start + len(words), score, score=score)
+        return Spotted(hit, start, start + len(words), score, score)
 
     found = [spot("oak", -0.1), spot("oak", -0.2, 30), spot("elm", -0.7), spot("ash", -0.9)]
     said = sentences_around(found, "en")
     assert [one.text for one in said] == ["The oak stands here.", "The elm stands there."]
     assert [[exact.text for exact in one.exact] for one in said] == [["oak"], ["elm"]]
     assert [one.text for one in sentences_around(found[:1] + found[3:], "en")] == ["The oak stands here."]
-
-
-def test_spans_are_ordered_by_the_reader_the_rank_and_the_words_around_them() -> None:
-    body = "The oak stands here. The elm stands there."
-    hits = [
-        Hit(passage=Passage(id=key, doc_id=key, ordinal=0, start=0, end=len(body), text=body), rank=rank, score=1.0)
-        for rank, key in ((1, "a"), (4, "b"))
-    ]
-    first, second = Spotted(hits[0], 4, 7, -1.0, 0.0), Spotted(hits[1], 25, 28, -0.5, 1.0)
-    assert ordered([first, second], rank=0.0, words=0.0) == [replace(second, score=-0.5), replace(first, score=-1.0)]
-    assert ordered([second, first], rank=1.0, words=0.0)[0].hit.rank == 1
-    best = ordered([first, second], rank=1.0, words=2.0)[0]
-    assert best.hit.rank == 4
-    assert best.score == pytest.approx(-0.5 + 2.0 - math.log(4))
-    assert best.sure == -0.5, "whether to answer is the reader's to say"
 
 
 def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(

@@ -44,6 +44,13 @@ Rate = Annotated[float, typer.Option("--rate", min=1e-7, help="The greatest lear
 Wrong = Annotated[
     float, typer.Option("--negatives", min=0.0, max=1.0, help="Share of questions that come with a wrong passage, too.")
 ]
+Blend = Annotated[
+    float,
+    typer.Option(
+        min=0.01, max=1.0,
+        help="With --from: share of the trained weights in the result; those of before have the rest.",
+    ),
+]  # fmt: skip
 Changed = Annotated[
     float,
     typer.Option(
@@ -121,6 +128,7 @@ def reader(
     rate: Rate = 1e-4,
     negatives: Wrong = 0.33,
     altered: Changed = 0.0,
+    blend: Blend = 1.0,
     dropout: Dropout = 0.1,
     check_every: CheckEvery = 1000,
     seed: Seed = 13,
@@ -146,8 +154,8 @@ def reader(
     from citewell.train.reader import Plan
 
     plan = Plan(
-        epochs=epochs, batch=batch, rate=rate, negatives=negatives, altered=altered, dropout=dropout, seed=seed,
-        check_every=check_every,
+        epochs=epochs, batch=batch, rate=rate, negatives=negatives, altered=altered, blend=blend, dropout=dropout,
+        seed=seed, check_every=check_every,
     )  # fmt: skip
     embedder = parts.packaged_embedder(load_settings())
     watch = Watch(as_json)

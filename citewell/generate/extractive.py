@@ -48,8 +48,6 @@ _RANK_BONUS = 0.04
 _SPAN_NEAR = math.log(2)
 # What the logarithm of a passage's rank takes from its spans' log-probabilities (bench/reader.py, docs/LOG.md).
 SPAN_RANK = 1.0
-# What the share of the question's words in the sentence around a span adds to its log-probability (likewise).
-SPAN_WORDS = 0.0
 # What a word of the question counts that stands in the passage or its title, not in the sentence.
 _AROUND = 0.3
 # Words of fewer sentences than this all weigh the same.
@@ -122,14 +120,13 @@ class Attempt:
 @dataclass(frozen=True)
 class Spotted:
     """Words of a hit that a reader found. `score` orders them among all hits, `sure` is the reader's alone: a
-    log-probability. `share` is that of the question's words in the sentence around them."""
+    log-probability."""
 
     hit: Hit
     start: int
     end: int
+    score: float
     sure: float
-    share: float = 0.0
-    score: float = 0.0
 
     @property
     def text(self) -> str:
@@ -252,41 +249,20 @@ class ExtractiveGenerator:
         return scores
 
 
-def spotted(reader: Reader, question: str, hits: Sequence[Hit], lang: str) -> list[Spotted]:
-    """What a reader finds in all hits, best first."""
+def spotted(reader: Reader, question: str, hits: Sequence[Hit], weight: float = SPAN_RANK) -> list[Spotted]:
+    """What a reader finds in all hits, best first; `weight` is that of the logarithm of a hit's rank."""
     readings = reader.read(question, [(hit.passage.title, hit.passage.text) for hit in hits])
     found = [
-        Spotted(hit, span.start, span.end, span.score)
+        Spotted(hit, span.start, span.end, span.score - weight * math.log(hit.rank), span.score)
         for reading, hit in zip(readings, hits, strict=True)
         for span in reading.spans
     ]
-    shared = _shared(question, hits, lang)
-    return ordered([replace(one, share=shared(one.hit, one.start, one.end)) for one in found])
-
-
-def ordered(found: Sequence[Spotted], rank: float = SPAN_RANK, words: float = SPAN_WORDS) -> list[Spotted]:
-    """Best first: `rank` is the weight of the logarithm of a hit's rank, `words` that of the share of words."""
-    scored = [replace(one, score=one.sure + words * one.share - rank * math.log(one.hit.rank)) for one in found]
-    return sorted(scored, key=lambda one: (-one.score, one.hit.rank))
-
-
-def _shared(question: str, hits: Sequence[Hit], lang: str) -> Callable[[Hit, int, int], float]:
-    """What share of the question's words the sentence around a span of a hit holds, as the ranking counts it."""
-    group = candidates(hits, lang)
-    scores = overlap(question, group, lang)
-    known = {(c.hit.passage.doc_id, c.text): float(score) for c, score in zip(group, scores, strict=True)}
-
-    def share(hit: Hit, start: int, end: int) -> float:
-        text = hit.passage.text
-        over = sentences_over(text, start, end, hit.passage.lang or lang)
-        return max((known.get((hit.passage.doc_id, text[a:b]), 0.0) for a, b in over), default=0.0)
-
-    return share
+    return sorted(found, key=lambda one: (-one.score, one.hit.rank))
 
 
 def _read(reader: Reader, question: str, hits: Sequence[Hit], lang: str) -> Attempt:
     """The sentences around the spans that answer best by the reader, the best first, and how sure it is of that."""
-    found = spotted(reader, question, hits, lang)
+    found = spotted(reader, question, hits)
     if not found:
         return Attempt((), -math.inf, reader.threshold)
     return Attempt(tuple(_marked(sentences_around(found, lang))), found[0].sure, reader.threshold)

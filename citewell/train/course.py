@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from citewell.embed.tokens import uncut_tokenizer
 from citewell.errors import BadInput
@@ -31,6 +31,8 @@ from citewell.train.runs import failures_told, opened
 if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
+
+    from citewell.generate.span_network import SpanNetwork
 
 Tell = Callable[[dict[str, Any]], None]
 _NEGATIVES = "negatives.json"
@@ -68,6 +70,8 @@ def train_reader(course: Course, embedder: Embedder, encoder: Path, *, resume: b
     base = Reader(course.base, encoder, "cpu") if course.base else None
     if base is not None:
         base.check()
+    elif course.plan.blend != 1.0:
+        raise BadInput("there is nothing to blend the trained weights with", remedy="Name a reader with --from.")
     checkpoints = opened(folder, _described(course, base), resume=resume)
     apart = set[str]().union(*(read_set(path).hashes() for path in course.without))
     sets = [read_set(path).without(apart) for path in course.train]
@@ -85,6 +89,8 @@ def train_reader(course: Course, embedder: Embedder, encoder: Path, *, resume: b
     trainer = make_trainer(network, given, course.plan, folder, windows.pad, tell)
     with failures_told(folder):
         trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
+        if base is not None:
+            _blend(network, base, course.plan.blend)
         figures = trainer.evaluate()
         made = folder / "reader"
         history = trainer.state.log_history
@@ -97,6 +103,20 @@ def _neighbours(network: torch.nn.Module, tokenizer: Tokenizer, sets: Sequence[M
     rows = network.get_parameter("encoder.embeddings.word_embeddings.weight").detach().float().numpy()
     used = Counter(word for one in sets for question in one.questions for word in question.text.casefold().split())
     return Neighbours(tokenizer.get_vocab(), rows, {word for word, times in used.items() if times >= _OFTEN})
+
+
+def _blend(network: torch.nn.Module, base: Reader, share: float) -> None:
+    """The mean of the trained weights and those of before: what was learned, at less cost to what was known.
+
+    After Wortsman et al. 2022, "Robust fine-tuning of zero-shot models".
+    """
+    import torch
+
+    trained = {name: value.detach().clone() for name, value in network.named_parameters()}
+    base.begin(cast("SpanNetwork", network))
+    with torch.no_grad():
+        for name, value in network.named_parameters():
+            value.lerp_(trained[name], share)
 
 
 def _described(course: Course, base: Reader | None) -> dict[str, Any]:

@@ -45,6 +45,8 @@ class Plan:
     that of those that come again so changed that their own passage does not (`citewell.train.altered`). `dev_share` of
     the training passages is kept for the development set where no other is given; `dev_most` bounds its questions.
     `dropout` is that of hidden states: a fifth of a step's time, and of no use where each question is seen but once.
+    Where a run begins with a reader's weights, `blend` is the share of the trained ones in the result; those of before
+    have the rest.
     """
 
     epochs: float = 2.0
@@ -52,6 +54,7 @@ class Plan:
     rate: float = 1e-4
     negatives: float = 0.33
     altered: float = 0.0
+    blend: float = 1.0
     dropout: float = 0.1
     seed: int = 13
     dev_share: float = 0.02
