@@ -28,7 +28,7 @@ from citewell.engine import Engine, build
 from citewell.evaluate.collection import Collection, from_folder
 from citewell.evaluate.retrieval import documents, fetch, report
 from citewell.evaluate.retrieval import measure as measured
-from citewell.evaluate.tune import ndcg, tune
+from citewell.evaluate.tune import JudgedLegs, ndcg, tune
 from citewell.fuse import Fusion
 from citewell.retrieve import Plan
 
@@ -78,7 +78,7 @@ def measure(folder: Path, stack: str, options: argparse.Namespace) -> dict[str, 
     return found
 
 
-def by_alpha(legs: Sequence[QuestionLegs]) -> dict[str, list[float]]:
+def by_alpha(legs: Sequence[JudgedLegs]) -> dict[str, list[float]]:
     """Mean nDCG@10 of `minmax` by the weight of the dense leg: of every other question, and of the rest."""
     plans = {f"{alpha:.2f}": Plan(Fusion("minmax", alpha), 100) for alpha in np.linspace(0, 1, 21)}
     halves = [[legs[n] for n in range(first, len(legs), 2)] for first in (0, 1)]
