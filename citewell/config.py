@@ -125,12 +125,12 @@ class Settings(BaseSettings):
     fusion: FusionMethod = Field(
         "minmax", description="How the two legs become one list: minmax, rrf, or one leg alone (bm25, dense)."
     )
-    alpha: float = Field(0.5, ge=0, le=1, description="Weight of the dense leg in `minmax`; BM25 has the rest.")
+    alpha: float | None = Field(None, ge=0, le=1, description="Weight of the dense leg in `minmax`, else as measured.")
     rrf_k: int = Field(60, ge=1, le=10_000, description="Constant of reciprocal rank fusion.")
     tuned: dict[str, Tuned] = Field(
         default_factory=dict, description="Fusion, alpha and depth by language, as `citewell tune` writes them."
     )
-    reader: str = Field("", description="Reader of `extractive`: packaged, auto, a folder, or empty for none.")
+    reader: str = Field("auto", description="Reader of `extractive`: packaged, auto, a folder, or empty for none.")
     reranker: str = Field("", description="Cross-encoder, by folder or name, that orders the best passages anew.")
     rerank_depth: int = Field(30, ge=1, le=1000, description="Passages that the reranker reads.")
     rerank_budget_ms: int = Field(

@@ -24,6 +24,12 @@ Ranked = Sequence[tuple[str, float]]
 _LEGS: tuple[Leg, ...] = ("bm25", "dense")
 
 
+# The weight of the dense leg where nobody set one; by embedder and language, where half is too much for one that comes
+# with the product (docs/quality.md, "The multilingual embedder").
+ALPHA = 0.5
+ALPHAS = {("citewell-multilingual", lang): 0.4 for lang in ("es", "ja", "ko")}
+
+
 @dataclass(frozen=True)
 class Fusion:
     """How legs become one list; a value, so that it can be tuned, stored and shown. `source` says who chose it."""

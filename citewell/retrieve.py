@@ -13,7 +13,7 @@ from citewell.conversation import History, rewritten
 from citewell.embed import passage_input
 from citewell.errors import InvalidQuestion
 from citewell.evidence import Bounds, build
-from citewell.fuse import Fusion, fuse
+from citewell.fuse import ALPHA, ALPHAS, Fusion, fuse
 from citewell.ports import Embedder, EmbedderCard, Index, Legs, LegsQuery, Reranker
 from citewell.records import Evidence, Hit, LegRank, Question
 
@@ -35,7 +35,11 @@ class Plan:
             return cls(Fusion(tuned.fusion, tuned.alpha, tuned.rrf_k, source=f"tuned.{lang}"), tuned.depth)
         if settings.fusion in ("minmax", "rrf") and not card.speaks(lang):
             return cls(Fusion("bm25", source=f"{card.name} does not speak {lang}"), settings.depth)
-        return cls(Fusion(settings.fusion, settings.alpha, settings.rrf_k, source="settings"), settings.depth)
+        alpha, source = settings.alpha, "settings"
+        if alpha is None:
+            alpha = ALPHAS.get((card.name, lang), ALPHA)
+            source = f"measured for {card.name}" if (card.name, lang) in ALPHAS else source
+        return cls(Fusion(settings.fusion, alpha, settings.rrf_k, source=source), settings.depth)
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def test_what_asks_for_yes_or_no(question: str, lang: str, expected: bool) -> No
 
 
 def test_without_it_sentences_are_ranked(tmp_path: Path) -> None:
-    with build(load_settings(data_dir=tmp_path), "all") as engine:
+    with build(load_settings(data_dir=tmp_path, reader=""), "all") as engine:
         list(engine.put([Document(id="bridge", title="Harrow Bridge", text=TEXT, lang="en")]))
         answer = engine.ask(Question(text="Who designed the Harrow Bridge?", lang="en"))
         assert "Agnes Moor" in answer.answer

@@ -25,7 +25,7 @@ from citewell.generate.reader import Reader
 from citewell.records import Evidence, Hit, Job, Passage, Question
 from citewell.train.course import Course, train_reader
 from citewell.train.marked import read_set, text_hash
-from citewell.train.reader import Plan, best_threshold, parts_of
+from citewell.train.reader import Plan, best_threshold, keeping, parts_of
 from citewell.train.runs import alone, failures_told, opened
 from tests.cli.terminal import PROGRAM, Terminal
 from tests.small_disk import small_disk
@@ -361,7 +361,17 @@ def test_sets_that_cannot_be_used_say_why(tmp_path: Path) -> None:
         read_set(tmp_path / "nothing")
 
 
-def test_the_threshold_is_the_score_that_is_worth_most() -> None:
+def test_the_threshold_keeps_a_share_of_the_answers() -> None:
+    scores, shared = np.array([-3.0, -0.1, -1.0, -2.0]), np.array([0.2, 1.0, 0.8, 0.0])
+    assert keeping(scores, shared, 0.5) == -0.1
+    assert keeping(scores, shared, 0.9) == -1.0
+    assert keeping(scores, shared, 0.91) == -3.0
+    assert keeping(scores, shared, 1.0) == -3.0
+    assert keeping(scores, np.zeros(4)) == 0.0
+    assert keeping(scores[:0], shared[:0]) == 0.0
+
+
+def test_the_best_threshold_is_the_score_that_is_worth_most() -> None:
     scores, shared = np.array([-0.1, -0.5, -1.0, -2.0]), np.array([1.0, 0.0, 0.8, 0.0])
     has = np.array([True, False, True, False])
     threshold, greatest = best_threshold(scores, shared, has)

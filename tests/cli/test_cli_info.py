@@ -15,11 +15,13 @@ def test_it_says_what_the_embedder_cannot_do(english_shop: Terminal) -> None:
     assert "en minmax 0.5 100 settings" in text
     assert "53 documents" in text
     assert "vectors int8_hnsw" in text
-    assert "reader none: `extractive` ranks sentences" in text
+    assert re.search(r"reader packaged, weights [0-9a-f]{12}; reads en", text)
 
 
 def test_a_reader_is_named_or_its_want_is_told(shop: Terminal, tmp_path: Path) -> None:
-    assert "reader" not in shop.json("info")["extractive"]
+    none = shop.with_settings(reader="")
+    assert "reader" not in none.json("info")["extractive"]
+    assert "reader none: `extractive` ranks sentences" in " ".join(none.run("info").stdout.split())
     for name in ("packaged", "auto"):
         text = " ".join(shop.with_settings(reader=name).run("info").stdout.split())
         assert re.search(r"reader packaged, weights [0-9a-f]{12}; reads en", text)

@@ -305,7 +305,7 @@ def test_a_document_cannot_steer_the_terminal(terminal: Terminal, tmp_path: Path
     }
     file.write_text(json.dumps(record) + "\n", "utf-8")
     terminal.run("ingest", str(file))
-    for command, way in (("search", terminal), ("ask", terminal), ("ask", terminal.with_settings(reader="packaged"))):
+    for command, way in (("search", terminal), ("ask", terminal), ("ask", terminal.with_settings(reader=""))):
         text = way.run(command, "When do the bells of Arlen ring?").stdout
         assert "\x1b" not in text
         assert "\u202e" not in text
