@@ -37,6 +37,8 @@ COLLECTIONS = (
     "jaquad-ja-dev pyfaq-ja korquad1-ko parakqc-ko pyfaq-ko"
 ).split()
 STACKS = ["embedded", "served"]
+# Sets whose questions, in another language, are judged on a set's documents, too.
+CROSS = {"pyfaq-en": ("pyfaq-es", "pyfaq-ja", "pyfaq-ko")}
 MODES = ("bm25", "dense", "rrf", "minmax", "hybrid")
 
 
@@ -64,6 +66,7 @@ def measure(folder: Path, stack: str, options: argparse.Namespace) -> dict[str, 
         try:
             loaded(folder, engine)
             found = report(collection, [measured(engine, collection, MODES)])
+            found["cross"] = {name: crossed(folder.parent / name, engine) for name in CROSS.get(folder.name, ())}
             fetched = fetch(engine, collection)
             present = engine.plan(fetched[0].legs.lang)
             choice = tune([replace(item.legs, lang=fetched[0].legs.lang) for item in fetched], present)
@@ -76,6 +79,13 @@ def measure(folder: Path, stack: str, options: argparse.Namespace) -> dict[str, 
         finally:
             engine.library.remove()
     return found
+
+
+def crossed(folder: Path, engine: Engine) -> dict[str, float]:
+    """Recall at 10 of each mode for questions of another language, on the documents that are loaded."""
+    collection = from_folder(folder, "cross-en")
+    figures = report(collection, [measured(engine, collection, ["bm25", "dense", "hybrid"])])["figures"]
+    return {mode: round(langs["all"]["R@10"]["value"], 3) for mode, langs in figures.items()}
 
 
 def by_alpha(legs: Sequence[JudgedLegs]) -> dict[str, list[float]]:
@@ -124,6 +134,8 @@ def main() -> int:
         for stack in options.stacks:
             kept[f"{name}/{stack}"] = found = measure(options.corpora / name, stack, options)
             print(row(name, stack, found), flush=True)
+            for other, recalls in found["cross"].items():
+                print(f"recall@10 of {other} on {name}: {recalls}", file=sys.stderr, flush=True)
         if len(options.stacks) == len(STACKS):
             shared = overlap(kept[f"{name}/embedded"], kept[f"{name}/served"])
             kept[f"{name}/overlap@10"] = round(shared, 3)

@@ -16,6 +16,7 @@ from citewell.cli.options import AsJson
 from citewell.cli.output import console, emit_json, show_line, table, waiting
 
 if TYPE_CHECKING:
+    from citewell.config import Settings
     from citewell.engine import Engine
     from citewell.evaluate.collection import Collection
     from citewell.evaluate.tune import Choice
@@ -198,13 +199,22 @@ def loaded_engine(
             chosen |= {"stack": stack or "embedded", "index_name": f"eval-{uuid.uuid4().hex[:8]}"}
             chosen |= {"data_dir": folder, "embed_cache": True}
         with waiting("loading"):
-            sources = [str(corpus)] if corpus is not None else []
-            engine = life.enter_context(build(load_settings(**chosen), "ingest", sources=sources))
+            engine = life.enter_context(build(_for_corpus(load_settings(**chosen), corpus), "ingest"))
         if corpus is not None:
             life.callback(engine.library.remove)
             with waiting(f"loading the documents of {corpus}"):
                 load_corpus(engine, corpus)
         yield engine
+
+
+def _for_corpus(settings: Settings, corpus: Path | None) -> Settings:
+    """Each stack measures a corpus under the same embedder: the one that its documents choose."""
+    from citewell.choosing import by_documents
+    from citewell.ingest.load import opened
+
+    if corpus is None or settings.embedder != "auto":
+        return settings
+    return settings.model_copy(update={"embedder": by_documents(opened([str(corpus)], settings))})
 
 
 def _stacks(named: str) -> list[str]:

@@ -146,11 +146,13 @@ def test_what_is_missing_is_told(shop: Terminal, tmp_path: Path) -> None:
     assert "is no report" in said["message"]
 
 
-def test_tuning_writes_only_what_is_sure(shop: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tuning_writes_only_what_is_sure(
+    english_shop: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On a start that is plainly wrong (the blind dense leg for Japanese), and on one that is right (English)."""
     file = tmp_path / "citewell.toml"
     file.write_text('# ours\n[tuned.ja]\nfusion = "dense"\n', "utf-8")
-    there = shop.with_settings(config=str(file))
+    there = english_shop.with_settings(config=str(file))
     before = file.read_text("utf-8")
     found = there.json("tune", *JUDGED, "--no-write")
     assert found["written"] == []
