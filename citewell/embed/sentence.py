@@ -110,8 +110,6 @@ class SentenceTransformerEmbedder:
                 self._card = self._describe(self._model)
                 if self._model.device.type == "cpu":
                     self._prepare(self._model, self._card)
-                if self._tokens is None or not self._tokens.asks:
-                    self._counter = uncut_tokenizer(self._card.tokenizer)
 
     def _open(self) -> SentenceTransformer:
         stay_offline()
@@ -240,9 +238,10 @@ class SentenceTransformerEmbedder:
 
     def _by_length(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """For a model that cannot be given tokens: they are counted for the order alone."""
-        assert self._counter is not None
         card = self.describe()
-        counts = [min(len(found.ids), card.max_tokens) for found in self._counter.encode_batch_fast(list(texts))]
+        with self._lock:  # not at the start: most models have no need of it, and it may take as much as their weights
+            self._counter = counter = self._counter or uncut_tokenizer(card.tokenizer)
+        counts = [min(len(found.ids), card.max_tokens) for found in counter.encode_batch_fast(list(texts))]
         return _longest_first(counts)
 
     def _cores(self) -> ThreadPoolExecutor:

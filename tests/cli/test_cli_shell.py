@@ -73,7 +73,8 @@ def test_config_tells_values_and_where_they_come_from(terminal: Terminal, tmp_pa
     shown = {row["name"]: row for row in mine.json("config")["settings"]}
     assert (shown["k"]["value"], shown["k"]["origin"]) == (7, str(file))
     assert (shown["depth"]["value"], shown["depth"]["origin"]) == (50, "CITEWELL_DEPTH")
-    assert (shown["alpha"]["value"], shown["alpha"]["origin"]) == (0.5, "default")
+    assert (shown["rrf_k"]["value"], shown["rrf_k"]["origin"]) == (60, "default")
+    assert (shown["alpha"]["value"], shown["alpha"]["origin"]) == (None, "default")
     assert shown["api_key"]["value"] == "********"
     assert shown["redis_url"]["value"] == "redis://********@127.0.0.1:6379/0"
     text = mine.run("config").stdout
