@@ -69,9 +69,10 @@ def measure(folder: Path, stack: str, options: argparse.Namespace) -> dict[str, 
             found["cross"] = {name: crossed(folder.parent / name, engine) for name in CROSS.get(folder.name, ())}
             fetched = fetch(engine, collection)
             present = engine.plan(fetched[0].legs.lang)
-            choice = tune([replace(item.legs, lang=fetched[0].legs.lang) for item in fetched], present)
+            legs = [replace(item.legs, lang=fetched[0].legs.lang) for item in fetched]
+            choice = tune(legs, present)
             found["tuned"] = {"validated": choice.validated, "low": choice.low, "high": choice.high}
-            found["alphas"] = by_alpha([replace(item.legs, lang=fetched[0].legs.lang) for item in fetched])
+            found["alphas"] = by_alpha(legs)
             found["tuned"]["plan"] = choice.plan.fusion.describe() | {"depth": choice.plan.depth}
             found["top10"] = {
                 item.question.id: documents(item.legs, engine.plan(item.legs.lang))[:10] for item in fetched

@@ -14,9 +14,8 @@ import structlog
 
 from citewell import language, parts
 from citewell.config import Settings
+from citewell.embed import shipped
 from citewell.embed.sentence import AUTO, MULTILINGUAL, PACKAGED, PACKAGED_LANGUAGES, card_languages
-from citewell.embed.shipped import MULTILINGUAL as FOLDER
-from citewell.embed.shipped import is_shipped
 from citewell.errors import CitewellError
 from citewell.index.roles import with_role
 from citewell.ingest.peek import Peeked
@@ -45,6 +44,13 @@ def settled(settings: Settings, sources: Sequence[Source] = ()) -> Settings:
         except CitewellError as error:  # whoever opens the index says it again, and what to do
             structlog.get_logger(__name__).warning("embedder_not_chosen", reason=error.message, embedder=name)
     return settings.model_copy(update={"embedder": name})
+
+
+def settled_for(settings: Settings, sources: Sequence[Source]) -> Settings:
+    """The settings with the embedder that `auto` means for these documents, on any stack: one process has the index."""
+    if settings.embedder != AUTO:
+        return settings
+    return settings.model_copy(update={"embedder": by_documents(sources)})
 
 
 def _chosen(settings: Settings, sources: Sequence[Source]) -> str:
@@ -85,7 +91,7 @@ def by_documents(sources: Sequence[Source]) -> str:
     """The embedder for what these sources have; their first documents come again when they are read, if they are
     `Peeked`.
     """
-    if not is_shipped(FOLDER):
+    if not shipped.is_shipped(shipped.MULTILINGUAL):
         return PACKAGED
     found: Counter[str] = Counter()
     characters = _CHARACTERS
@@ -96,7 +102,7 @@ def by_documents(sources: Sequence[Source]) -> str:
         for document in looking.look(_MOST - found.total(), characters):
             found[language.normalize(document.lang) or language.detect(document.text)] += 1
             characters -= len(document.text)
-    gained = sum(found[lang] for lang in set(card_languages(FOLDER)) - set(PACKAGED_LANGUAGES))
+    gained = sum(found[lang] for lang in set(card_languages(shipped.MULTILINGUAL)) - set(PACKAGED_LANGUAGES))
     name = MULTILINGUAL if gained and gained >= _SHARE * found.total() else PACKAGED
     structlog.get_logger(__name__).info("embedder_chosen", embedder=name, languages=dict(found.most_common()))
     return name

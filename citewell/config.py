@@ -122,9 +122,7 @@ class Settings(BaseSettings):
     )
     k: int = Field(5, ge=1, le=100, description="Passages that become evidence when a question does not say.")
     depth: int = Field(100, ge=1, le=1000, description="Passages that each leg ranks before fusion.")
-    fusion: FusionMethod = Field(
-        "minmax", description="How the two legs become one list: minmax, rrf, or one leg alone (bm25, dense)."
-    )
+    fusion: FusionMethod = Field("minmax", description="How two legs become one: minmax, rrf, or bm25 or dense alone.")
     alpha: float | None = Field(None, ge=0, le=1, description="Weight of the dense leg in `minmax`, else as measured.")
     rrf_k: int = Field(60, ge=1, le=10_000, description="Constant of reciprocal rank fusion.")
     tuned: dict[str, Tuned] = Field(

@@ -209,12 +209,10 @@ def loaded_engine(
 
 def _for_corpus(settings: Settings, corpus: Path | None) -> Settings:
     """Each stack measures a corpus under the same embedder: the one that its documents choose."""
-    from citewell.choosing import by_documents
+    from citewell.choosing import settled_for
     from citewell.ingest.load import opened
 
-    if corpus is None or settings.embedder != "auto":
-        return settings
-    return settings.model_copy(update={"embedder": by_documents(opened([str(corpus)], settings))})
+    return settings if corpus is None else settled_for(settings, opened([str(corpus)], settings))
 
 
 def _stacks(named: str) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from citewell.cli.output import clean, console, emit_json, show_line, table
+from citewell.ingest.around import Around
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -90,20 +91,12 @@ def name_outcome(outcome: Outcome) -> None:
         show_line("note", f"{outcome.doc_id}: {outcome.reason}")
 
 
-class Watched:
+class Watched(Around):
     """A source whose reading a bar follows."""
 
     def __init__(self, source: Source, bar: Bar) -> None:
-        self._source = source
+        super().__init__(source)
         self._bar = bar
-
-    @property
-    def name(self) -> str:
-        return self._source.name
-
-    @property
-    def size(self) -> int:
-        return self._source.size
 
     def items(self, known: Known, tell: Tell) -> Iterator[Item]:
         def both(count: int) -> None:

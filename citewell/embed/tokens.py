@@ -45,6 +45,7 @@ class Tokens:
         self._rest = {name: value for name, value in given.items() if isinstance(value, str)}
         self._typed = "token_type_ids" in given
         self._most = most
+        self._set_up()
 
     @classmethod
     def of(cls, model: SentenceTransformer, tokenizer: str, most: int, step: int) -> Tokens | None:
@@ -70,10 +71,15 @@ class Tokens:
 
     def cut(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text's tokens, the special ones included, at most as many as the model reads."""
-        # Each time: if the tokenizer is the model's own, a call of the library sets it up in the library's way.
+        # If the tokenizer is the model's own, a call of the library has set it up in the library's way, with padding.
+        # Only then anew: that waits for whatever other threads are cutting.
+        if self._tokenizer.padding is not None:
+            self._set_up()
+        return [found.ids for found in self._tokenizer.encode_batch_fast(list(texts))]
+
+    def _set_up(self) -> None:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self._most)
-        return [found.ids for found in self._tokenizer.encode_batch_fast(list(texts))]
 
     def vectors(self, batch: Sequence[Sequence[int]]) -> Vectors:
         """float32, one row a text, of whatever length the model gives them."""

@@ -5,32 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from citewell.errors import CitewellError
+from citewell.ingest.around import Around
 from citewell.ingest.items import Item, Tell
 from citewell.ingest.sources import Known, Source
 from citewell.records import Document
 
 
-class Peeked:
+class Peeked(Around):
     """A source that is read once, though it was looked at: standard input has no second time.
 
     The look is taken as if the index were empty, so it is for an index that is.
     """
 
     def __init__(self, source: Source) -> None:
-        self._source = source
+        super().__init__(source)
         self._head: list[Item] = []
         self._rest: Iterator[Item] | None = None
         self._read = 0
         self._tell: Tell | None = None
         self.looked = False
-
-    @property
-    def name(self) -> str:
-        return self._source.name
-
-    @property
-    def size(self) -> int:
-        return self._source.size
 
     def look(self, most: int, characters: int) -> list[Document]:
         """The first documents: so many, or as many as have so many characters in all.
