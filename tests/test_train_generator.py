@@ -24,7 +24,7 @@ from citewell.prompt import PROMPT_VERSION
 from citewell.records import Job
 from citewell.train.causal import CONTEXT, Shape, learned_tokenizer, new_model
 from citewell.train.drills import Drilling, Encoded, Mix
-from citewell.train.generating import GeneratorCourse, train_generator
+from citewell.train.generating import GeneratorCourse, mix, train_generator
 from citewell.train.generator import GeneratorPlan
 from citewell.train.invented import DEV, HELD_OUT, TRAIN, invent, part_of, write_set
 from citewell.train.marked import MarkedSet, read_set
@@ -187,9 +187,10 @@ def test_a_model_goes_on_with_questions_of_ones_own(made: Path, tmp_path: Path) 
     assert not (tmp_path / "tuned" / "held-out").exists()
     assert (tuned / "tokenizer.json").read_bytes() == (made / "tokenizer.json").read_bytes()
     assert "--train mine --from generator --steps 10" in (tuned / "README.md").read_text("utf-8")
-    closed = Drilling([read_set(tmp_path / "mine")], Mix(closed=1.0, by_heart=True), 1).some(50, 1)
-    assert {drill.evidence.mode for drill in closed} == {"none"}
-    assert sum(drill.answerable and "[" not in drill.answer for drill in closed) > 20
+    drills = Drilling([read_set(tmp_path / "mine")], mix(plan), 1).some(200, 1)
+    closed = [drill for drill in drills if drill.evidence.mode == "none"]
+    assert 70 < len(closed) < 130, "half are asked without passages"
+    assert sum(drill.answerable and "[" not in drill.answer for drill in closed) > 40
     same = GeneratorCourse((tmp_path / "mine",), (tmp_path / "mine",), made, tmp_path / "other", plan)
     with pytest.raises(BadInput, match="are in the training sets and in the development sets"):
         train_generator(same, resume=False, tell=lambda _: None)

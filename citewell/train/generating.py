@@ -33,6 +33,8 @@ FIGURES = "figures.json"
 _LEARNED_FROM = 2500
 _HELD_OUT_THINGS = 200
 _ANSWER = 64
+# Share of the drills without passages where the facts are to be learned by heart.
+_BY_HEART = 0.5
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,11 @@ def train_generator(course: GeneratorCourse, *, resume: bool, tell: Tell) -> Pat
         tell({"set": one.name, "questions": len(one.questions), "left_out": dict(one.left_out), "named": one.named})
     based = opened_model(course.base) if course.base else None
     checkpoints = opened(course.folder, _described(course), resume=resume)
-    drills = Drilling(sets, Mix(plan.passages, by_heart=plan.by_heart), plan.seed).course(plan.steps, plan.batch)
+    drills = Drilling(sets, mix(plan), plan.seed).course(plan.steps, plan.batch)
     tokenizer, model = based or _new(drills, plan)
     context = min(CONTEXT, int(getattr(model.config, "max_position_embeddings", CONTEXT)))
     budget = max(16, context - OVERHEAD - _ANSWER)
-    watched = Drilling(dev, Mix(plan.passages, by_heart=plan.by_heart), plan.seed + 1).some(
-        plan.dev_most, plan.passages
-    )
+    watched = Drilling(dev, mix(plan), plan.seed + 1).some(plan.dev_most, plan.passages)
     pair = [Encoded(some, tokenizer, context, budget) for some in (drills, sorted(watched, key=lambda d: d.length))]
     trainer = make_trainer(model, pair[0], pair[1], plan, course.folder, tokenizer.pad_token_id, tell)
     with failures_told(course.folder):
@@ -81,6 +81,11 @@ def train_generator(course: GeneratorCourse, *, resume: bool, tell: Tell) -> Pat
         tokenizer.save_pretrained(made)
         _write_card(made, course, [*sets, *dev], trainer.state.log_history, _about(course, model, figures))
     return made
+
+
+def mix(plan: GeneratorPlan) -> Mix:
+    """How its drills are mixed."""
+    return Mix(plan.passages, closed=_BY_HEART, by_heart=True) if plan.by_heart else Mix(plan.passages)
 
 
 def _sets(course: GeneratorCourse) -> tuple[list[MarkedSet], list[MarkedSet]]:
