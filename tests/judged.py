@@ -14,10 +14,16 @@ SHOP = ROOT / "examples" / "shop"
 SHARED = ROOT.parent / "shared" / "corpora"
 
 
+# What `bench/translations.py` makes; looked at where it is in `build`.
+_MADE = ("squad1-es-apertium", "squad1-es-apertium-parallel", "edict")
+
+
 def shared_sets(command: str, option: str) -> tuple[Path, ...]:
-    """The shared collections that a model's command names with an option."""
+    """The collections that a model's command names with an option, less what is made and is not there."""
     words = command.split()
-    return tuple(SHARED / words[n + 1] for n, word in enumerate(words) if word == option)
+    named = [words[n + 1] for n, word in enumerate(words) if word == option]
+    folders = [ROOT / "build" / name if name in _MADE else SHARED / name for name in named]
+    return tuple(folder for folder in folders if folder.is_dir() or folder.name not in _MADE)
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,11 @@ def test_a_question_in_each_language_is_nearest_to_its_passage_in_english(lang: 
 
 
 def test_nothing_it_is_measured_with_was_in_its_training(tmp_path: Path) -> None:
-    """As its command says: what is read of the files shares no question and no text with a development set."""
+    """As its command says: what is read of the files shares no question and no text with a development set.
+
+    What a program made of them is compared where it is in `build` (`bench/translations.py`); the training left out the
+    texts of the development sets from it by the same code.
+    """
     if not SHARED.is_dir():
         pytest.skip("the test collections are not there")
     command = json.loads((MULTILINGUAL / "figures.json").read_text("utf-8"))["command"]
