@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from citewell.errors import BadInput
+from citewell.errors import BadInput, Conflict
 from citewell.evaluate.answers import answer_report
 from citewell.evaluate.conditions import Cell, cells, covers
 from citewell.evaluate.journal import Journal
@@ -194,6 +194,22 @@ def test_a_journal_drops_a_line_that_was_cut_off(tmp_path: Path) -> None:
     fresh = Journal(file)
     assert fresh.answers == {} and fresh.run != journal.run
     fresh.close()
+
+
+def test_a_journal_goes_on_with_the_documents_that_it_began_with(tmp_path: Path) -> None:
+    file = tmp_path / "answers.jsonl"
+    begun = Journal(file, {"documents": 3, "passages": 7})
+    begun.add("gen rag", "q0", answer("two years"))
+    begun.close()
+    for index in ({"documents": 3, "passages": 7}, {}):  # a key that may not see the counts goes on, too
+        again = Journal(file, index)
+        assert len(again.answers) == 1
+        again.close()
+    whole = file.read_bytes()
+    with pytest.raises(Conflict, match="changed since this evaluation began: documents 3, now 4") as caught:
+        Journal(file, {"documents": 4, "passages": 7})
+    assert "--fresh" in caught.value.remedy
+    assert file.read_bytes() == whole
 
 
 def test_questions_in_their_layouts(tmp_path: Path) -> None:

@@ -37,6 +37,17 @@ def _quiet(_: int) -> None:
     """Nobody watches how far it is."""
 
 
+def _index(engine: Engine | Client) -> dict[str, Any]:
+    """What a change of the documents shows in; nothing where the key may not see it."""
+    from citewell.errors import Forbidden
+
+    try:
+        found = engine.info().get("index") or {}
+    except Forbidden:
+        return {}
+    return {name: found[name] for name in ("index_version", "documents", "passages") if name in found}
+
+
 def get_answer_score(
     engine: Engine | Client,
     questions: QuestionSet,
@@ -48,7 +59,8 @@ def get_answer_score(
 
     `engine` is an engine of this process with the role `all` or `api`, or a client of a running service. Answers are
     kept in `file` as they come: with the same file an evaluation that broke off goes on. `tell` hears how many there
-    are. Raises `BadInput`, `UnknownGenerator`, `NotFound` for an empty index, and what asking raises.
+    are. Raises `BadInput`, `UnknownGenerator`, `NotFound` for an empty index, `Conflict` where the index has changed
+    since the answers of `file`, and what asking raises.
     """
     from citewell.evaluate.answers import answer_report
     from citewell.evaluate.asking import ask_all, check, questions_of
@@ -61,7 +73,8 @@ def get_answer_score(
     check(engine, asked)
     with contextlib.ExitStack() as life:
         folder = Path(life.enter_context(tempfile.TemporaryDirectory())) if file is None else None
-        journal = life.enter_context(contextlib.closing(Journal(file or (folder or Path()) / "answers.jsonl")))
+        kept = Journal(file or (folder or Path()) / "answers.jsonl", _index(engine))
+        journal = life.enter_context(contextlib.closing(kept))
         tell(len(journal.answers))
         ask_all(engine, questions_of(asked, questions, plan.k), journal, plan.pace, tell)
         return answer_report(questions, asked, journal.answers)

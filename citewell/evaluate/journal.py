@@ -9,20 +9,26 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from citewell.errors import BadInput
+from citewell.errors import BadInput, Conflict
 from citewell.records import Answer
 
 Key = tuple[str, str]
 
 
 class Journal:
-    """`answers` by (cell, question id). `run` is the same in every process that works on this evaluation."""
+    """`answers` by (cell, question id). `run` is the same in every process that works on this evaluation.
 
-    def __init__(self, file: Path) -> None:
+    `index` is what is known of the documents that are asked about. Raises `BadInput` for a file that cannot be used,
+    and `Conflict` where it has answers from other documents: the figures would be of neither.
+    """
+
+    def __init__(self, file: Path, index: Mapping[str, Any] | None = None) -> None:
         self._file = file
+        self._index = dict(index or {})
         self.answers: dict[Key, Answer] = {}
         self.run = uuid.uuid4().hex
         self.started = time.time()
@@ -36,7 +42,7 @@ class Journal:
             raise BadInput(f"the evaluation's answers cannot be kept in {file}: {error}") from None
         self.resumed = len(self.answers)
         if not whole:
-            self._append({"run": self.run, "started": self.started})
+            self._append({"run": self.run, "started": self.started, "index": self._index})
 
     def _read(self) -> int:
         """Take in what is there; the length of its whole lines in bytes."""
@@ -49,10 +55,21 @@ class Journal:
                 break
             if "run" in row:
                 self.run, self.started = row["run"], row["started"]
+                self._compare(row.get("index") or {})
             else:
                 self.answers[row["cell"], row["question"]] = Answer.model_validate(row["answer"])
             whole += len(line)
         return whole
+
+    def _compare(self, then: Mapping[str, Any]) -> None:
+        """What both know of the index has to be the same."""
+        changed = [name for name in then if name in self._index and then[name] != self._index[name]]
+        if changed:
+            told = ", ".join(f"{name} {then[name]}, now {self._index[name]}" for name in changed)
+            raise Conflict(
+                f"the documents have changed since this evaluation began: {told}",
+                remedy="Ask all anew: --fresh. Or bring the documents back.",
+            )
 
     def add(self, cell: str, question: str, answer: Answer) -> None:
         self.answers[cell, question] = answer

@@ -146,6 +146,24 @@ def test_a_run_that_was_killed_goes_on(many: tuple[Terminal, Path], tmp_path: Pa
     assert not list((terminal.folder / "evaluations").glob("*"))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_a_killed_run_does_not_go_on_with_other_documents(many: tuple[Terminal, Path], tmp_path: Path) -> None:
+    terminal, questions = many
+    words = ("eval", "answers", "--questions", str(questions), "--conditions", "rag")
+    process = terminal.start(*words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for_answers(process, terminal.folder / "evaluations", 5)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    (tmp_path / "more.jsonl").write_text('{"_id": "e", "text": "The rope of type 9 weighs 8 kilograms."}\n', "utf-8")
+    assert terminal.json("ingest", str(tmp_path / "more.jsonl"))["counts"]["added"] == 1
+    said = terminal.json(*words, status=1)["error"]
+    assert f"documents {QUESTIONS_KILLED // 2}, now {QUESTIONS_KILLED // 2 + 1}" in said["message"]
+    assert "--fresh" in said["remedy"]
+    assert terminal.json(*words, "--fresh")["questions"] == QUESTIONS_KILLED
+
+
 def wait_for_answers(process: subprocess.Popen[str], folder: Path, count: int) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
