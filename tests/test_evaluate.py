@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from citewell.errors import BadInput
+from citewell.evaluate import measures
 from citewell.evaluate.collection import from_files, from_folder
 from citewell.evaluate.measures import by_question, difference, mean
 from citewell.evaluate.retrieval import fallen
@@ -43,6 +44,16 @@ def test_intervals_hold_the_mean_and_shrink_with_questions() -> None:
     assert few.low < few.value < few.high
     assert many.high - many.low < (few.high - few.low) / 4
     assert mean(np.ones(5)) == mean(np.ones(5))
+
+
+@pytest.mark.parametrize("at_once", [1, 700, 10**9])
+def test_however_many_are_drawn_at_a_time_the_figures_are_the_same(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = np.random.default_rng(3).random((2, 60))
+    before = mean(one), difference(one, other)
+    monkeypatch.setattr(measures, "_AT_ONCE", at_once)
+    assert (mean(one), difference(one, other)) == before
 
 
 def test_the_paired_test_tells_chance_from_difference() -> None:

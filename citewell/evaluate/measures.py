@@ -6,7 +6,7 @@ results scores 0, as in trec_eval with `-c`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,8 @@ Run = Mapping[str, Sequence[str]]
 Values = npt.NDArray[np.float64]
 _RESAMPLES = 10_000
 _SEED = 20_261_124
+# Numbers that are drawn at a time.
+_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,9 @@ def by_question(run: Run, relevant: Mapping[str, Mapping[str, int]]) -> dict[str
 
 def mean(values: Values) -> Mean:
     """Percentile bootstrap over questions (Efron and Tibshirani, 1993); the same for the same values."""
-    low, high = np.quantile(values[_draws(len(values))].mean(axis=1), (0.025, 0.975))
+    draw = np.random.default_rng(_SEED)
+    means = [values[draw.integers(0, len(values), (rows, len(values)))].mean(axis=1) for rows in _parts(len(values))]
+    low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
     return Mean(float(values.mean()), float(low), float(high))
 
 
@@ -68,9 +72,14 @@ def difference(one: Values, other: Values) -> Difference:
     gaps = one - other
     spread = mean(gaps)
     signs = np.random.default_rng(_SEED).integers(0, 2, (_RESAMPLES, len(gaps)), dtype=np.int8) * 2 - 1
-    chance = np.abs((signs * gaps).mean(axis=1)) >= abs(spread.value) - 1e-12
+    ends = np.cumsum(list(_parts(len(gaps))))[:-1]
+    means = np.concatenate([(part * gaps).mean(axis=1) for part in np.split(signs, ends)])
+    chance = np.abs(means) >= abs(spread.value) - 1e-12
     return Difference(spread.value, spread.low, spread.high, float((chance.sum() + 1) / (_RESAMPLES + 1)))
 
 
-def _draws(count: int) -> npt.NDArray[np.int64]:
-    return np.random.default_rng(_SEED).integers(0, count, (_RESAMPLES, count))
+def _parts(count: int) -> Iterator[int]:
+    """How many resamples are drawn at a time: all at once would take 850 MB for 10,000 questions."""
+    most = max(1, _AT_ONCE // max(1, count))
+    for begin in range(0, _RESAMPLES, most):
+        yield min(most, _RESAMPLES - begin)
