@@ -55,15 +55,14 @@ def translate(made_of: JudgedSet, lang: str, program: list[str], out: Path) -> N
     titles, texts = lines([text.title for text in passages], program), lines([text.text for text in passages], program)
     asked = lines([question.text for question in made_of.questions], program)
     about = {"licence": made_of.licence, "attribution": f"{made_of.source}; translated by {program[0]}"}
-    rows = zip(passages, titles, texts, strict=True)
+    rows = list(zip(passages, titles, texts, strict=True))
     write(out / "corpus.jsonl", ({"_id": own.id, "title": title, "text": text} for own, title, text in rows))
     questions = list(zip(made_of.questions, asked, strict=True))
     write(out / "queries.jsonl", ({"_id": own.id, "text": text, "lang": lang} for own, text in questions))
     judged = [f"{own.id}\t{key}\t{grade}" for own in made_of.questions for key, grade in own.grades.items()]
     (out / "qrels").mkdir(exist_ok=True)
     (out / "qrels" / "train.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *judged]) + "\n", "utf-8")
-    wholes = zip(passages, titles, texts, strict=True)
-    pairs = [{"en": own.whole, lang: f"{title} {text}".strip()} for own, title, text in wholes]
+    pairs = [{"en": own.whole, lang: f"{title} {text}".strip()} for own, title, text in rows]
     pairs += [{"en": own.text, lang: text} for own, text in questions[::2]]
     beside = out.with_name(f"{out.name}-parallel")
     write(beside / f"{lang}.jsonl", pairs)

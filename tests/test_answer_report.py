@@ -201,7 +201,7 @@ def test_a_journal_goes_on_with_the_documents_that_it_began_with(tmp_path: Path)
     begun = Journal(file, {"documents": 3, "passages": 7})
     begun.add("gen rag", "q0", answer("two years"))
     begun.close()
-    for index in ({"documents": 3, "passages": 7}, {}):  # a key that may not see the counts goes on, too
+    for index in ({"documents": 3, "passages": 7}, {}):  # a service that does not tell is taken at its word
         again = Journal(file, index)
         assert len(again.answers) == 1
         again.close()

@@ -37,17 +37,6 @@ def _quiet(_: int) -> None:
     """Nobody watches how far it is."""
 
 
-def _index(engine: Engine | Client) -> dict[str, Any]:
-    """What a change of the documents shows in; nothing where the key may not see it."""
-    from citewell.errors import Forbidden
-
-    try:
-        found = engine.info().get("index") or {}
-    except Forbidden:
-        return {}
-    return {name: found[name] for name in ("index_version", "documents", "passages") if name in found}
-
-
 def get_answer_score(
     engine: Engine | Client,
     questions: QuestionSet,
@@ -70,10 +59,10 @@ def get_answer_score(
     asked = cells(plan.generators, plan.conditions, plan.fine_tuned)
     if ORACLE in plan.conditions:
         questions.needs_gold()
-    check(engine, asked)
+    index = check(engine, asked)
     with contextlib.ExitStack() as life:
         folder = Path(life.enter_context(tempfile.TemporaryDirectory())) if file is None else None
-        kept = Journal(file or (folder or Path()) / "answers.jsonl", _index(engine))
+        kept = Journal(file or (folder or Path()) / "answers.jsonl", index)
         journal = life.enter_context(contextlib.closing(kept))
         tell(len(journal.answers))
         ask_all(engine, questions_of(asked, questions, plan.k), journal, plan.pace, tell)

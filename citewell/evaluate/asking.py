@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from citewell.client import Client
 from citewell.engine import Engine
@@ -17,6 +18,8 @@ from citewell.records import Answer, Question, Terms, text_hash
 
 # Seconds between two tries of a service that takes no more questions.
 _PAUSE_S = 1.0
+# What an index tells of itself that a change of its documents shows in.
+_CHANGES = ("index_version", "documents", "passages")
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,11 @@ class _Asked:
     answer_id: str
 
 
-def check(engine: Engine | Client, cells: Sequence[Cell]) -> None:
-    """Raises `UnknownGenerator`, and `NotFound` where there is nothing to search."""
+def check(engine: Engine | Client, cells: Sequence[Cell]) -> dict[str, Any]:
+    """What of the index shows that its documents have changed, as far as the engine tells.
+
+    Raises `UnknownGenerator`, and `NotFound` where there is nothing to search.
+    """
     known = sorted(row["name"] for row in engine.catalogue())
     for cell in cells:
         if cell.asks not in known:
@@ -58,6 +64,7 @@ def check(engine: Engine | Client, cells: Sequence[Cell]) -> None:
         raise NotFound(
             f"the index `{index.get('index', '')}` holds no documents", remedy="Load some: `citewell ingest`."
         )
+    return {name: index[name] for name in _CHANGES if name in index}
 
 
 def ask_all(
