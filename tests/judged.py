@@ -15,7 +15,7 @@ SHARED = ROOT.parent / "shared" / "corpora"
 
 
 # What `bench/translations.py` makes; looked at where it is in `build`.
-_MADE = ("squad1-es-apertium", "squad1-es-apertium-parallel", "edict")
+_MADE = ("squad1-es-apertium", "squad1-es-apertium-parallel", "edict", "manuals")
 
 
 def shared_sets(command: str, option: str) -> tuple[Path, ...]:

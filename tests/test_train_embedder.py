@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from citewell.embed.sentence import weights_hash
 from citewell.errors import BadInput, EmbedderUnavailable
 from citewell.train.distil import Distilling, Slope
 from citewell.train.embedder import EmbedderCourse, read, train_embedder
+from citewell.train.lessons import Batches, Texts
 from citewell.train.marked import text_hash
 from citewell.train.shipping import ship
 from tests.tiny_reader import build_encoder
@@ -197,6 +199,63 @@ def test_a_run_that_ended_goes_on_with_more_steps(made: Path, encoder: Path, fil
     rates = {what["step"]: what["learning_rate"] for what in told if "learning_rate" in what}
     assert max(rates) == 100
     assert rates[100] < PLAN.word_rate / 5
+
+
+def test_a_run_begins_with_what_was_trained_before(made: Path, encoder: Path, files: Path, tmp_path: Path) -> None:
+    before = json.loads((made / "figures.json").read_text("utf-8"))
+    for base in (made, ship(made, tmp_path / "shipped")):
+        told: list[dict[str, Any]] = []
+        plan = dataclasses.replace(PLAN, steps=4, fall=4)
+        course = dataclasses.replace(course_of(files, tmp_path / f"run-{base.name}", plan), base=base)
+        again = train_embedder(course, EncoderTeacher(encoder), encoder, resume=False, tell=told.append)
+        kinds = next(what["started"] for what in told if "started" in what)
+        assert kinds["kept"] > 100
+        assert kinds["random"] == 0
+        begun = next(what for what in told if what.get("step") == 0)
+        assert begun["eval_es"] > 0.8 * before["figures"]["es"]
+        described = json.loads((again / "figures.json").read_text("utf-8"))
+        assert described["begun_with"]["sha256"] == weights_hash(base)
+        assert described["begun_with"]["command"] == before["command"]
+        assert f"--from {base.name}" in described["command"]
+        card = (again / "README.md").read_text("utf-8")
+        assert weights_hash(base) in card
+        assert "(begun-with.md)" in card
+        kept = (again / "begun-with.md").read_text("utf-8")
+        assert before["command"] in kept
+        assert "curves.svg" not in kept
+    with pytest.raises(BadInput, match="other settings: from"):
+        train_embedder(course_of(files, again.parent, plan), EncoderTeacher(encoder), encoder, resume=True, tell=print)
+
+
+def test_a_base_that_cannot_be_begun_with_says_why(made: Path, encoder: Path, files: Path, tmp_path: Path) -> None:
+    def beginning(base: Path) -> None:
+        course = dataclasses.replace(course_of(files, tmp_path / "run"), base=base)
+        train_embedder(course, EncoderTeacher(encoder), encoder, resume=False, tell=lambda _: None)
+
+    with pytest.raises(BadInput, match=r"none has no model\.safetensors"):
+        beginning(tmp_path / "none")
+    wide = build_encoder(tmp_path / "wide", width=96)
+    with pytest.raises(BadInput, match="wide gives vectors of 96 numbers, the teacher of 64"):
+        beginning(wide)
+    broken = Path(shutil.copytree(made, tmp_path / "broken"))
+    (broken / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(BadInput, match="broken has no word embeddings of BERT's kind"):
+        beginning(broken)
+    assert not (tmp_path / "run").exists()
+
+
+def test_sources_of_a_language_have_the_same_share_whatever_their_size(made: Path) -> None:
+    from tokenizers import Tokenizer
+
+    texts = Texts(Tokenizer.from_file(str(made.parent / "vocabulary.json")), 64)
+    lessons = []
+    for lang, size in (("es", 400), ("es", 20), ("ko", 40)):
+        numbers = texts.add([f"{lang} {size} {n}" for n in range(size)])
+        lessons.append(texts.lesson("translations", lang, list(zip(numbers, numbers, strict=True))))
+    drawn = Counter(len(Batches(texts, lessons, 1000, 512, 5).drawn(step)[0].items) for step in range(1000))
+    assert drawn[400] == pytest.approx(250, abs=50)
+    assert drawn[20] == pytest.approx(250, abs=50)
+    assert drawn[40] == pytest.approx(500, abs=60)
 
 
 def test_another_plan_does_not_go_on_in_the_folder(made: Path, encoder: Path, files: Path) -> None:

@@ -41,7 +41,7 @@ def write_rows(file: Path, rows: list[dict[str, Any]]) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
 
 
-def build_encoder(folder: Path) -> Path:
+def build_encoder(folder: Path, width: int = 64) -> Path:
     """A two-layer BERT with weights from a seed, and a tokenizer that knows the made-up words and single digits."""
     import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
@@ -63,7 +63,7 @@ def build_encoder(folder: Path) -> Path:
     torch.manual_seed(0)
     model = BertModel(
         BertConfig(
-            vocab_size=len(vocabulary), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+            vocab_size=len(vocabulary), hidden_size=width, intermediate_size=128, num_hidden_layers=2,
             num_attention_heads=4, max_position_embeddings=256, pad_token_id=0, initializer_range=0.1,
             hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
         ),

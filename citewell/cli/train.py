@@ -82,6 +82,16 @@ Measured = Annotated[
     ),
 ]  # fmt: skip
 Teacher = Annotated[str, typer.Option("--teacher", help="Whose vectors are learned: `packaged`.")]
+Begun = Annotated[
+    str,
+    typer.Option(
+        "--from", metavar="EMBEDDER", help="Begin with the weights of this folder or of `multilingual`."
+    ),
+]  # fmt: skip
+WordRate = Annotated[
+    float, typer.Option("--word-rate", min=1e-7, help="The greatest learning rate of the word embeddings.")
+]
+LayerRate = Annotated[float, typer.Option("--layer-rate", min=1e-7, help="The greatest learning rate of the layers.")]
 Steps = Annotated[int, typer.Option("--steps", min=1, help="Most batches; --resume may give another number.")]
 Fall = Annotated[int, typer.Option("--fall", min=1, help="Steps in which the rate falls to nothing at the end.")]
 Tokens = Annotated[int, typer.Option("--tokens", min=64, help="Tokens in a batch.")]
@@ -176,12 +186,15 @@ def embedder(
     dev: Measured,
     pairs: Pairs = None,
     teacher: Teacher = "packaged",
+    base: Begun = "",
     resume: Resume = False,
     steps: Steps = 20_000,
     fall: Fall = 2_000,
     tokens: Tokens = 8192,
     pieces: Pieces = 36_000,
     frozen: Frozen = 500,
+    word_rate: WordRate = 1e-3,
+    layer_rate: LayerRate = 2e-4,
     check_minutes: CheckMinutes = 20.0,
     patience: Patience = 6,
     seed: Seed = 13,
@@ -198,6 +211,7 @@ def embedder(
     ```
     citewell train embedder --parallel translations.jsonl --pairs my-questions --dev my-test --out build/embedder
     citewell train embedder --parallel translations.jsonl --dev my-test --out build/embedder --resume --steps 30000
+    citewell train embedder --parallel legal.jsonl --dev my-test --from multilingual --out build/legal --steps 2000
     ```
     """
     from citewell import parts
@@ -209,14 +223,14 @@ def embedder(
     if teacher != "packaged":
         raise typer.BadParameter("the packaged embedder is the one teacher there is", param_hint="--teacher")
     plan = Distilling(
-        pieces=pieces, tokens=tokens, steps=steps, fall=fall, frozen=frozen, check_minutes=check_minutes,
-        patience=patience, seed=seed,
+        pieces=pieces, tokens=tokens, steps=steps, fall=fall, frozen=frozen, word_rate=word_rate, layer_rate=layer_rate,
+        check_minutes=check_minutes, patience=patience, seed=seed,
     )  # fmt: skip
     settings = load_settings(data_dir=out, embed_cache=True)
     model = parts.cached(settings, parts.packaged_embedder(settings))
     watch = Watch(as_json)
     try:
-        course = EmbedderCourse(tuple(parallel), tuple(pairs or ()), tuple(dev), out, plan)
+        course = EmbedderCourse(tuple(parallel), tuple(pairs or ()), tuple(dev), out, plan, begun_folder(base))
         with under_way(out):
             made = train_embedder(course, model, packaged_folder(), resume=resume, tell=watch.tell)
     finally:
@@ -243,6 +257,16 @@ def ship(
     for file in sorted(made.rglob("*")):
         if file.is_file():
             show_line(str(file.relative_to(made)), f"{file.stat().st_size:,} bytes")
+
+
+def begun_folder(name: str) -> Path | None:
+    """Of an embedder to begin with; None for the teacher's own weights."""
+    from citewell.embed import shipped
+    from citewell.embed.sentence import MULTILINGUAL, PACKAGED
+
+    if name in ("", PACKAGED):
+        return None
+    return shipped.MULTILINGUAL if name == MULTILINGUAL else Path(name)
 
 
 def show_made(name: str, made: Path, file: str, as_json: bool) -> None:

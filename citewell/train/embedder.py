@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from citewell.embed import shipped
+from citewell.embed.sentence import weights_hash
 from citewell.embed.tokens import uncut_tokenizer
 from citewell.errors import BadInput
 from citewell.ports import Embedder
@@ -31,7 +33,7 @@ from citewell.train.lessons import Batches, Lesson, Texts, shares
 from citewell.train.marked import licence_and_source
 from citewell.train.negatives import lexical_negatives
 from citewell.train.parallel import read_parallel, without
-from citewell.train.student import encode, student_of
+from citewell.train.student import TOKENIZER, check_base, encode, student_of, words_of
 from citewell.train.vocabulary import learn, start
 
 if TYPE_CHECKING:
@@ -45,36 +47,49 @@ _AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class EmbedderCourse:
-    """What is trained on (`parallel`, `pairs`), what is measured with (`dev`), and where."""
+    """What is trained on (`parallel`, `pairs`), what is measured with (`dev`), and where.
+
+    `base` is the folder of a trained embedder that it begins with, in place of the teacher's own network.
+    """
 
     parallel: tuple[Path, ...]
     pairs: tuple[Path, ...]
     dev: tuple[Path, ...]
     folder: Path
     plan: Distilling
+    base: Path | None = None
 
 
 def train_embedder(course: EmbedderCourse, teacher: Embedder, encoder: Path, *, resume: bool, tell: Tell) -> Path:
     """Train, and give the folder of the result. `encoder` is the folder of the teacher's own model.
 
     `tell` hears of every step in plain values. Raises `BadInput` for files that cannot be used and for a folder with
-    another run in it, `TrainingFailed` when the disk or the numbers give out.
+    another run in it, `EmbedderUnavailable` for a base that is not whole, `TrainingFailed` when the disk or the numbers
+    give out.
     """
+    with shipped.opened(str(course.base or encoder)) as begun:
+        return _train(course, teacher, Path(begun), resume=resume, tell=tell)
+
+
+def _train(course: EmbedderCourse, teacher: Embedder, begun: Path, *, resume: bool, tell: Tell) -> Path:
     from transformers.utils import logging
 
     from citewell.train.runs import failures_told, opened
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    if course.base is not None:
+        check_base(course.base, begun, teacher)
     given = read(course, tell)
-    checkpoints = opened(course.folder, _described(course), resume=resume, free=("steps", "fall", "check_minutes"))
+    free = ("steps", "fall", "check_minutes")
+    checkpoints = opened(course.folder, _described(course), resume=resume, free=free)
     with failures_told(course.folder):
         tokenizer = _vocabulary(course, given, teacher, tell)
-        rows, wrong = _started(course, given, teacher, tokenizer, encoder, tell)
+        rows, wrong = _started(course, given, tokenizer, begun, tell)
         texts, lessons = material(given, wrong, tokenizer, teacher, course.plan, tell)
         tell({"lessons": dict(shares(lessons))})
         batches = Batches(texts, lessons, course.plan.steps, course.plan.tokens, course.plan.seed)
-        student = student_of(encoder, rows)
+        student = student_of(begun, rows)
         cut = _cut(tokenizer, course.plan.longest)
         sets = [one.reduced(course.plan.dev_questions, course.plan.dev_texts) for one in given.dev]
 
@@ -90,7 +105,7 @@ def train_embedder(course: EmbedderCourse, teacher: Embedder, encoder: Path, *, 
         best = max((row for row in history if MEAN in row), key=lambda row: float(row[MEAN]))
         made = course.folder / "embedder"
         about = {"command": _command(course), "plan": dataclasses.asdict(course.plan), "best": best}
-        write_embedder(made, student, tokenizer, given, history, about)
+        write_embedder(made, student, tokenizer, given, history, about, course.base)
     return made
 
 
@@ -145,14 +160,14 @@ def _read_from(given: Given) -> list[str]:
 
 
 def _started(
-    course: EmbedderCourse, given: Given, teacher: Embedder, tokenizer: Tokenizer, encoder: Path, tell: Tell
+    course: EmbedderCourse, given: Given, tokenizer: Tokenizer, begun: Path, tell: Tell
 ) -> tuple[Floats, list[list[int]]]:
     """Where the embeddings start, and by set the wrong passage of each question; found once and kept in a file."""
     file = course.folder / _START
     if not file.is_file():
         tell({"doing": "aligning the vocabularies"})
-        old = uncut_tokenizer(teacher.describe().tokenizer)
-        rows, kinds = start(tokenizer, old, _words(encoder), given.translations, course.plan.seed)
+        old = uncut_tokenizer((begun / TOKENIZER).read_text("utf-8"))
+        rows, kinds = start(tokenizer, old, words_of(begun), given.translations, course.plan.seed)
         tell({"started": kinds})
         tell({"doing": "looking for wrong passages"})
         wrong = {f"wrong_{n}": np.array(_wrong(one, tokenizer)) for n, one in enumerate(given.pairs)}
@@ -161,14 +176,6 @@ def _started(
         whole.replace(file)
     with np.load(file) as kept:
         return kept["rows"], [kept[f"wrong_{n}"].tolist() for n in range(len(given.pairs))]
-
-
-def _words(encoder: Path) -> Floats:
-    """The word embeddings of a model's folder."""
-    from safetensors.numpy import load_file
-
-    found: Floats = load_file(encoder / "model.safetensors")["embeddings.word_embeddings.weight"].astype(np.float32)
-    return found
 
 
 def _wrong(one: JudgedSet, tokenizer: Tokenizer) -> list[int]:
@@ -191,8 +198,8 @@ def material(
     texts = Texts(tokenizer, plan.longest)
     lessons: list[Lesson] = []
     taught: list[str] = list(dict.fromkeys(one.teacher for one in given.translations))
-    for lang in dict.fromkeys(one.lang for one in given.translations):
-        some = [one for one in given.translations if one.lang == lang]
+    for lang, source in dict.fromkeys((one.lang, one.source) for one in given.translations):
+        some = [one for one in given.translations if (one.lang, one.source) == (lang, source)]
         own, other = texts.add([one.teacher for one in some]), texts.add([one.other for one in some])
         lessons.append(texts.lesson("translations", lang, list(zip(own, other, strict=True))))
     for one, wrongs in zip(given.pairs, wrong, strict=True):
@@ -242,13 +249,15 @@ def _cut(tokenizer: Tokenizer, longest: int) -> Tokenizer:
 
 def _described(course: EmbedderCourse) -> dict[str, Any]:
     names = {key: [path.name for path in getattr(course, key)] for key in ("parallel", "pairs", "dev")}
-    return names | dataclasses.asdict(course.plan)
+    begun = {"from": weights_hash(course.base)} if course.base else {}
+    return names | begun | dataclasses.asdict(course.plan)
 
 
 def _command(course: EmbedderCourse) -> str:
     words = ["citewell train embedder", "--teacher packaged"]
     for key in ("parallel", "pairs", "dev"):
         words += [f"--{key} {path.name}" for path in getattr(course, key)]
+    words += [f"--from {course.base.name}"] if course.base else []
     plan = dataclasses.asdict(course.plan)
     words += [f"--{k.replace('_', '-')} {v}" for k, v in plan.items() if v != getattr(Distilling(), k)]
     return " ".join(words)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # What the model reads of a text; its positions reach twice as far.
 _READS = 256
 FIGURES = "figures.json"
+BEFORE = "begun-with.md"
 _MODULES = (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
 
 
@@ -28,8 +29,12 @@ def write_embedder(
     given: Given,
     history: Sequence[Mapping[str, Any]],
     about: Mapping[str, Any],
+    base: Path | None = None,
 ) -> None:
-    """Write every file; `about` has the command, the plan and the row of the history that was best."""
+    """Write every file; `about` has the command, the plan and the row of the history that was best.
+
+    Of the embedder `base` that it began with, the card is kept, too: it names what that was made of.
+    """
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -38,9 +43,14 @@ def write_embedder(
     figures = {name.removeprefix("eval_"): value for name, value in about["best"].items() if name.startswith("eval_")}
     (folder / CURVES).write_text(curves(history), "utf-8")
     described = {"figures": figures, "step": about["best"]["step"], "command": about["command"], "plan": about["plan"]}
+    if base is not None:
+        described["begun_with"] = {"sha256": weights_hash(base)} | _figures_of(base)
     (folder / FIGURES).write_text(json.dumps(described, indent=2) + "\n", "utf-8")
+    if base is not None and (base / CARD).is_file():
+        before = (base / CARD).read_text("utf-8").replace(f"![loss and nDCG@10 by step]({CURVES})\n\n", "")
+        (folder / BEFORE).write_text(before, "utf-8")
     # Last, for it names the checksum over the others.
-    (folder / CARD).write_text(_card(folder, given, figures, about), "utf-8")
+    (folder / CARD).write_text(_card(folder, given, figures, about, described.get("begun_with")), "utf-8")
 
 
 def write_layout(folder: Path, tokenizer: Tokenizer, dimension: int) -> None:
@@ -66,7 +76,20 @@ def write_layout(folder: Path, tokenizer: Tokenizer, dimension: int) -> None:
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooled) + "\n", "utf-8")
 
 
-def _card(folder: Path, given: Given, figures: Mapping[str, float], about: Mapping[str, Any]) -> str:
+def _figures_of(base: Path) -> dict[str, Any]:
+    """How an embedder of ours was made; of another's nothing is known but its weights."""
+    file = base / FIGURES
+    known: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    return {name: known[name] for name in ("command", "step", "begun_with") if name in known}
+
+
+def _card(
+    folder: Path, given: Given, figures: Mapping[str, float], about: Mapping[str, Any], begun: Mapping[str, Any] | None
+) -> str:
+    before = []
+    if begun:
+        card = f", whose card is [{BEFORE}]({BEFORE})" if (folder / BEFORE).is_file() else ""
+        before = ["", f"It began with the embedder of SHA-256 `{begun['sha256']}`{card}."]
     lines = [
         "---",
         f"language: [{', '.join(given.languages)}]",
@@ -90,6 +113,7 @@ def _card(folder: Path, given: Given, figures: Mapping[str, float], about: Mappi
         "```",
         str(about["command"]),
         "```",
+        *before,
         "",
         "Settings: " + ", ".join(f"{name} {value}" for name, value in about["plan"].items()) + ".",
         "",

@@ -6,6 +6,7 @@ Texts of like length stand together, as many as fit a number of tokens.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,9 @@ from citewell.train.student import padded
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# Share of the batches; what a run has no material for falls to the others.
-SHARES = {"translations": 0.6, "alone": 0.15, "answers": 0.15, "ciphers": 0.1}
+# Share of the batches; what a run has no material for falls to the others. Languages have the same of a kind, and so do
+# the sources of one language: what has most text would drown what has the right one.
+SHARES = {"translations": 0.55, "alone": 0.2, "answers": 0.15, "ciphers": 0.1}
 # A batch is drawn from so many times as many neighbours in length.
 _AROUND = 8
 # One text in the teacher's language for so many translations: it knows them already, and is to keep them.
@@ -81,8 +83,10 @@ class Batches:
     def __init__(self, texts: Texts, lessons: Sequence[Lesson], steps: int, tokens: int, seed: int) -> None:
         self._texts = texts
         self._lessons = [one for one in lessons if len(one.items)]
-        kinds = [one.kind for one in self._lessons]
-        shares = np.array([SHARES[kind] / kinds.count(kind) for kind in kinds])
+        spoken = Counter(kind for kind, _ in {(one.kind, one.lang) for one in self._lessons})
+        sources = Counter((one.kind, one.lang) for one in self._lessons)
+        each = [SHARES[one.kind] / spoken[one.kind] / sources[one.kind, one.lang] for one in self._lessons]
+        shares = np.array(each)
         self._shares = shares / shares.sum()
         self._steps, self._tokens, self._seed = steps, tokens, seed
         counts = np.bincount(np.concatenate(texts.rows))
@@ -93,9 +97,13 @@ class Batches:
         return self._steps
 
     def __getitem__(self, step: int) -> dict[str, Any]:
-        draw = np.random.default_rng([self._seed, step])
-        lesson = self._lessons[int(draw.choice(len(self._lessons), p=self._shares))]
+        lesson, draw = self.drawn(step)
         return self.batch(lesson, draw)
+
+    def drawn(self, step: int) -> tuple[Lesson, np.random.Generator]:
+        """What a step is a batch of, and what draws it."""
+        draw = np.random.default_rng([self._seed, step])
+        return self._lessons[int(draw.choice(len(self._lessons), p=self._shares))], draw
 
     def batch(self, lesson: Lesson, draw: np.random.Generator) -> dict[str, Any]:
         items = self._drawn(lesson, draw)

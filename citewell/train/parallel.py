@@ -19,11 +19,12 @@ _NOT_CODES = ("id", "url")
 
 @dataclass(frozen=True)
 class Translation:
-    """A text in the teacher's language and the same in another."""
+    """A text in the teacher's language and the same in another; `source` names the file or folder it was given with."""
 
     teacher: str
     other: str
     lang: str
+    source: str = ""
 
 
 def read_parallel(file: Path, own: str = "en") -> list[Translation]:
@@ -32,13 +33,13 @@ def read_parallel(file: Path, own: str = "en") -> list[Translation]:
     `own` is the teacher's language.
     """
     files = sorted(path for path in file.iterdir() if ".jsonl" in path.suffixes) if file.is_dir() else [file]
-    found = [one for each in files for one in _of(each, own)]
+    found = [one for each in files for one in _of(each, own, file.name)]
     if not found:
         raise BadInput(f"{file} has no translations", remedy=f'One {{"{own}": TEXT, "ko": TRANSLATION}} a line.')
     return found
 
 
-def _of(file: Path, own: str) -> list[Translation]:
+def _of(file: Path, own: str, source: str) -> list[Translation]:
     found = []
     for number, line in text_lines(packed_or_not(file)):
         try:
@@ -53,7 +54,7 @@ def _of(file: Path, own: str) -> list[Translation]:
                 remedy=f'One {{"{own}": TEXT, "ko": TRANSLATION}} a line.',
             ) from None
         if all(text.strip() for text in given):
-            found.append(Translation(given[0], given[1], codes[0]))
+            found.append(Translation(given[0], given[1], codes[0], source))
     return found
 
 

@@ -6,8 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+from safetensors import SafetensorError
 
 from citewell import device
+from citewell.embed.shipped import WORDS
+from citewell.errors import BadInput
+from citewell.ports import Embedder
 from citewell.train import attention
 from citewell.train.alignment import Floats
 
@@ -17,17 +21,43 @@ if TYPE_CHECKING:
 
 # Of the contrast's softmax: the cosines of a batch lie within some tenths of each other.
 _SHARP = 20.0
+WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.json"
+_REMEDY = "Name the result of `citewell train embedder`, or `multilingual`, with --from."
 
 
-def student_of(teacher: Path, rows: Floats) -> torch.nn.Module:
-    """The network with `rows` as its word embeddings, of shape (tokens, width)."""
+def check_base(name: Path, folder: Path, teacher: Embedder) -> None:
+    """Raises `BadInput` unless `folder` has a network to begin with, as wide as the teacher's vectors."""
+    lacking = [file for file in (WEIGHTS, TOKENIZER, "config.json") if not (folder / file).is_file()]
+    if lacking:
+        raise BadInput(f"{name} has no {lacking[0]}", remedy=_REMEDY)
+    try:
+        width = words_of(folder).shape[1]
+    except (KeyError, ValueError, SafetensorError) as error:
+        raise BadInput(f"{name} has no word embeddings of BERT's kind: {error}", remedy=_REMEDY) from None
+    if width != teacher.describe().dimension:
+        raise BadInput(
+            f"{name} gives vectors of {width} numbers, the teacher of {teacher.describe().dimension}", remedy=_REMEDY
+        )
+
+
+def words_of(folder: Path) -> Floats:
+    """The word embeddings of a model's folder."""
+    from safetensors.numpy import load_file
+
+    found: Floats = load_file(folder / WEIGHTS)[WORDS].astype(np.float32)
+    return found
+
+
+def student_of(begun: Path, rows: Floats) -> torch.nn.Module:
+    """The network of that folder with `rows` as its word embeddings, of shape (tokens, width)."""
     import torch
     from transformers import BertModel
 
     # What it is to be like has no noise, and no text comes often enough to be learned by heart: dropout would be a
     # fifth of a step's time for nothing.
-    options = attention.options() | {"hidden_dropout_prob": 0.0}
-    bert: Any = BertModel.from_pretrained(str(teacher), add_pooling_layer=False, local_files_only=True, **options)
+    # Float32 whatever the files hold: small steps vanish in half precision.
+    options = attention.options() | {"hidden_dropout_prob": 0.0, "dtype": torch.float32}
+    bert: Any = BertModel.from_pretrained(str(begun), add_pooling_layer=False, local_files_only=True, **options)
     words = torch.nn.Embedding(rows.shape[0], rows.shape[1], padding_idx=0)
     with torch.no_grad():
         words.weight.copy_(torch.from_numpy(rows))

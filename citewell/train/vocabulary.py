@@ -113,28 +113,31 @@ def _letters(languages: Sequence[str]) -> Iterator[str]:
 
 
 def start(
-    new: Tokenizer, teacher: Tokenizer, rows: Floats, translations: Sequence[Translation], seed: int
+    new: Tokenizer, old: Tokenizer, rows: Floats, translations: Sequence[Translation], seed: int
 ) -> tuple[Floats, dict[str, int]]:
     """Where the embeddings of the new tokens start, of shape (new tokens, width), and how many of each kind.
 
-    `rows` are the teacher's. A token that the teacher has, too, starts there (`kept`); one that translations explain
-    from the words it stands for (`aligned`); a Latin one from the teacher's pieces of it (`spelled`); any other at
-    random among the teacher's (`random`), so that it is like no other.
+    `rows` are of the `old` tokenizer's tokens: the teacher's, or those of an embedder that was trained before. A token
+    that is among them starts there (`kept`); one that translations explain from the words it stands for (`aligned`);
+    one that the old tokenizer can write from its pieces of it (`spelled`), which the teacher's can do for Latin ones;
+    any other at random among the old ones (`random`), so that it is like no other.
     """
-    vocabulary, size = teacher.get_vocab(), new.get_vocab_size()
+    vocabulary, size = old.get_vocab(), new.get_vocab_size()
+    # Pieces of our own kind, which cover every language; else words and continuations.
+    pieces = any(token.startswith(_SPACE) for token in vocabulary)
     draw = np.random.default_rng(seed)
     words = rows[[n for word, n in vocabulary.items() if word.isalnum()]]
     found = (words.mean(0) + draw.standard_normal((size, rows.shape[1])) * words.std(0)).astype(np.float32)
     counts = dict.fromkeys(("kept", "aligned", "spelled", "random"), 0)
-    explained, known = _explained(_meant(new, teacher, translations), rows, size)
+    explained, known = _explained(_meant(new, old, translations), rows, size)
     for token, number in new.get_vocab().items():
-        kind, own = _own(token, vocabulary)
+        kind, own = _own(token, vocabulary, pieces=pieces)
         if own is not None:
             found[number] = rows[own]
         elif known[number]:
             kind, found[number] = "aligned", explained[number]
-        elif token.removeprefix(_SPACE).isascii() or _latin(token):
-            ids = teacher.encode(token.replace(_SPACE, " "), add_special_tokens=False).ids
+        elif pieces or token.removeprefix(_SPACE).isascii() or _latin(token):
+            ids = old.encode(token.replace(_SPACE, " ").strip(), add_special_tokens=False).ids
             kind = "spelled"
             if ids:
                 found[number] = rows[ids].mean(0)
@@ -142,9 +145,10 @@ def start(
     return found, counts
 
 
-def _own(token: str, vocabulary: dict[str, int]) -> tuple[str, int | None]:
+def _own(token: str, vocabulary: dict[str, int], *, pieces: bool) -> tuple[str, int | None]:
     word = token.removeprefix(_SPACE)
-    names = (token,) if token in SPECIAL else (word, _CONTINUED + word) if token != word else (_CONTINUED + word, word)
+    begun = (word, _CONTINUED + word)
+    names = (token,) if pieces or token in SPECIAL else begun if token != word else begun[::-1]
     return next((("kept", vocabulary[name]) for name in names if name in vocabulary), ("random", None))
 
 
@@ -164,12 +168,12 @@ def _explained(tables: Sequence[Table], rows: Floats, size: int) -> tuple[Floats
     return (total / np.maximum(texts, 1)[:, None]).astype(np.float32), texts > 0
 
 
-def _meant(new: Tokenizer, teacher: Tokenizer, translations: Sequence[Translation]) -> list[Table]:
+def _meant(new: Tokenizer, old: Tokenizer, translations: Sequence[Translation]) -> list[Table]:
     tables = []
     for lang in sorted({one.lang for one in translations}):
         some = [one for one in translations if one.lang == lang]
         news = new.encode_batch_fast([one.other for one in some], add_special_tokens=False)
-        olds = teacher.encode_batch_fast([one.teacher for one in some], add_special_tokens=False)
+        olds = old.encode_batch_fast([one.teacher for one in some], add_special_tokens=False)
         pairs = ((a.ids, b.ids) for a, b in zip(news, olds, strict=True))
-        tables.append(align(pairs, (new.get_vocab_size(), teacher.get_vocab_size())))
+        tables.append(align(pairs, (new.get_vocab_size(), old.get_vocab_size())))
     return tables
