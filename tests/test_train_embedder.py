@@ -20,6 +20,7 @@ import pytest
 
 from citewell import parts
 from citewell.config import load_settings
+from citewell.embed import shipped
 from citewell.embed.sentence import weights_hash
 from citewell.errors import BadInput, EmbedderUnavailable
 from citewell.train.distil import Distilling, Slope
@@ -225,6 +226,29 @@ def test_a_run_begins_with_what_was_trained_before(made: Path, encoder: Path, fi
         assert "curves.svg" not in kept
     with pytest.raises(BadInput, match="other settings: from"):
         train_embedder(course_of(files, again.parent, plan), EncoderTeacher(encoder), encoder, resume=True, tell=print)
+
+
+def test_a_blend_lies_between_what_it_began_with_and_what_was_trained(
+    made: Path, encoder: Path, files: Path, tmp_path: Path
+) -> None:
+    from safetensors.numpy import load_file
+
+    trained, told = load_file(made / "model.safetensors"), list[dict[str, Any]]()
+    folder = Path(shutil.copytree(made.parent, tmp_path / "run"))
+    course = course_of(files, folder, dataclasses.replace(PLAN, blend=0.25))
+    blended = load_file(
+        train_embedder(course, EncoderTeacher(encoder), encoder, resume=True, tell=told.append) / "model.safetensors"
+    )
+    begun = load_file(encoder / "model.safetensors")
+    with np.load(folder / "start.npz") as start:
+        begun[shipped.WORDS] = start["rows"]
+    assert {name for name in blended if not np.allclose(blended[name], trained[name], atol=1e-3)}
+    for name, value in blended.items():
+        wanted = 0.25 * trained[name].astype(np.float32) + 0.75 * begun[name].astype(np.float32)
+        assert np.allclose(value, wanted, atol=2e-3), name
+    described = json.loads((folder / "embedder" / "figures.json").read_text("utf-8"))
+    assert "--blend 0.25" in described["command"]
+    assert told[-1]["eval_es"] == described["figures"]["es"], "the figures are those of the blend"
 
 
 def test_a_base_that_cannot_be_begun_with_says_why(made: Path, encoder: Path, files: Path, tmp_path: Path) -> None:

@@ -60,6 +60,12 @@ Changed = Annotated[
 ]  # fmt: skip
 CheckEvery = Annotated[int, typer.Option("--check-every", min=1, help="Steps between checkpoints with their figures.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of everything that is drawn.")]
+EmbedderBlend = Annotated[
+    float,
+    typer.Option(
+        "--blend", min=0.01, max=1.0, help="Share of the trained weights in the result; the rest is what it began with."
+    ),
+]  # fmt: skip
 Parallel = Annotated[
     list[Path],
     typer.Option(
@@ -197,6 +203,7 @@ def embedder(
     layer_rate: LayerRate = 2e-4,
     check_minutes: CheckMinutes = 20.0,
     patience: Patience = 6,
+    blend: EmbedderBlend = 1.0,
     seed: Seed = 13,
     as_json: AsJson = False,
 ) -> None:
@@ -224,7 +231,7 @@ def embedder(
         raise typer.BadParameter("the packaged embedder is the one teacher there is", param_hint="--teacher")
     plan = Distilling(
         pieces=pieces, tokens=tokens, steps=steps, fall=fall, frozen=frozen, word_rate=word_rate, layer_rate=layer_rate,
-        check_minutes=check_minutes, patience=patience, seed=seed,
+        check_minutes=check_minutes, patience=patience, blend=blend, seed=seed,
     )  # fmt: skip
     settings = load_settings(data_dir=out, embed_cache=True)
     model = parts.cached(settings, parts.packaged_embedder(settings))

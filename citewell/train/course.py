@@ -14,13 +14,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from citewell.embed.tokens import uncut_tokenizer
 from citewell.errors import BadInput
 from citewell.generate.reader import Reader
 from citewell.generate.windows import Windows
 from citewell.ports import Embedder
+from citewell.train.blend import blend, weights_of
 from citewell.train.card import write_reader
 from citewell.train.marked import Marked, MarkedSet, read_set
 from citewell.train.negatives import hard_negatives
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
 
-    from citewell.generate.span_network import SpanNetwork
 
 Tell = Callable[[dict[str, Any]], None]
 _NEGATIVES = "negatives.json"
@@ -87,10 +87,11 @@ def train_reader(course: Course, embedder: Embedder, encoder: Path, *, resume: b
         raise BadInput("nothing is left to measure with", remedy="Name a development set with --dev.")
     tell({"windows": len(given.train), "dev_windows": len(given.dev)})
     trainer = make_trainer(network, given, course.plan, folder, windows.pad, tell)
+    before = weights_of(network)
     with failures_told(folder):
         trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
         if base is not None:
-            _blend(network, base, course.plan.blend)
+            blend(network, before, course.plan.blend)
         figures = trainer.evaluate()
         made = folder / "reader"
         history = trainer.state.log_history
@@ -103,20 +104,6 @@ def _neighbours(network: torch.nn.Module, tokenizer: Tokenizer, sets: Sequence[M
     rows = network.get_parameter("encoder.embeddings.word_embeddings.weight").detach().float().numpy()
     used = Counter(word for one in sets for question in one.questions for word in question.text.casefold().split())
     return Neighbours(tokenizer.get_vocab(), rows, {word for word, times in used.items() if times >= _OFTEN})
-
-
-def _blend(network: torch.nn.Module, base: Reader, share: float) -> None:
-    """The mean of the trained weights and those of before: what was learned, at less cost to what was known.
-
-    After Wortsman et al. 2022, "Robust fine-tuning of zero-shot models".
-    """
-    import torch
-
-    trained = {name: value.detach().clone() for name, value in network.named_parameters()}
-    base.begin(cast("SpanNetwork", network))
-    with torch.no_grad():
-        for name, value in network.named_parameters():
-            value.lerp_(trained[name], share)
 
 
 def _described(course: Course, base: Reader | None) -> dict[str, Any]:

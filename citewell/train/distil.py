@@ -30,7 +30,7 @@ class Distilling:
     `pieces` are learned for the vocabulary, `longest` tokens of a text are read, `tokens` make a batch. The layers stay
     frozen for the first `frozen` steps: the new words come to the layers before the layers come to them. Figures are
     taken every `check_minutes`; after `patience` of them without a better mean the rate falls over `fall` steps, as it
-    does at the end of `steps`.
+    does at the end of `steps`. Of the result the trained weights are the share `blend`; what it began with is the rest.
     """
 
     pieces: int = 36_000
@@ -45,6 +45,7 @@ class Distilling:
     patience: int = 6
     dev_questions: int = 100
     dev_texts: int = 300
+    blend: float = 1.0
     seed: int = 13
 
 

@@ -24,6 +24,7 @@ from citewell.embed.tokens import uncut_tokenizer
 from citewell.errors import BadInput
 from citewell.ports import Embedder
 from citewell.train.alignment import Floats
+from citewell.train.blend import blend, weights_of
 from citewell.train.course import Tell
 from citewell.train.distil import MEAN, Distilling, make_trainer
 from citewell.train.embedder_card import write_embedder
@@ -81,7 +82,7 @@ def _train(course: EmbedderCourse, teacher: Embedder, begun: Path, *, resume: bo
     if course.base is not None:
         check_base(course.base, begun, teacher)
     given = read(course, tell)
-    free = ("steps", "fall", "check_minutes")
+    free = ("steps", "fall", "check_minutes", "blend")
     checkpoints = opened(course.folder, _described(course), resume=resume, free=free)
     with failures_told(course.folder):
         tokenizer = _vocabulary(course, given, teacher, tell)
@@ -90,6 +91,7 @@ def _train(course: EmbedderCourse, teacher: Embedder, begun: Path, *, resume: bo
         tell({"lessons": dict(shares(lessons))})
         batches = Batches(texts, lessons, course.plan.steps, course.plan.tokens, course.plan.seed)
         student = student_of(begun, rows)
+        before = weights_of(student)
         cut = _cut(tokenizer, course.plan.longest)
         sets = [one.reduced(course.plan.dev_questions, course.plan.dev_texts) for one in given.dev]
 
@@ -103,6 +105,9 @@ def _train(course: EmbedderCourse, teacher: Embedder, begun: Path, *, resume: bo
         trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
         history = list(trainer.state.log_history)
         best = max((row for row in history if MEAN in row), key=lambda row: float(row[MEAN]))
+        if course.plan.blend != 1.0:
+            blend(student, before, course.plan.blend)
+            best = {"step": best["step"], **trainer.evaluate()}
         made = course.folder / "embedder"
         about = {"command": _command(course), "plan": dataclasses.asdict(course.plan), "best": best}
         write_embedder(made, student, tokenizer, given, history, about, course.base)
