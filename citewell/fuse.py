@@ -27,7 +27,7 @@ _LEGS: tuple[Leg, ...] = ("bm25", "dense")
 # The weight of the dense leg where nobody set one; by embedder and language, where half is too much for one that comes
 # with the product (docs/quality.md, "The multilingual embedder").
 ALPHA = 0.5
-ALPHAS = {("citewell-multilingual", lang): alpha for lang, alpha in {"ja": 0.35, "ko": 0.35}.items()}
+ALPHAS = {("citewell-multilingual", lang): alpha for lang, alpha in {"es": 0.53, "ja": 0.35, "ko": 0.35}.items()}
 
 
 @dataclass(frozen=True)
