@@ -81,33 +81,29 @@ def main() -> None:
     third = commands.add_parser("pages")
     third.add_argument("own", type=Path)
     third.add_argument("other", type=Path)
-    third.add_argument("--lang", required=True)
-    third.add_argument("--out", type=Path, required=True)
-    third.add_argument("--licence", required=True)
-    third.add_argument("--source", required=True)
-    third.set_defaults(
-        run=lambda given: pages(given.own, given.other, given.lang, given.out, given.licence, given.source)
-    )
+    third.set_defaults(run=lambda given: pages(given.own, given.other, given.lang, given.out))
     fourth = commands.add_parser("messages")
     fourth.add_argument("files", type=Path, nargs="+")
-    fourth.add_argument("--lang", required=True)
-    fourth.add_argument("--out", type=Path, required=True)
-    fourth.add_argument("--licence", required=True)
-    fourth.add_argument("--source", required=True)
-    fourth.set_defaults(run=lambda given: messages(given.files, given.lang, given.out, given.licence, given.source))
+    fourth.set_defaults(run=lambda given: messages(given.files, given.lang, given.out))
+    for by_people in (third, fourth):
+        by_people.add_argument("--lang", required=True)
+        by_people.add_argument("--out", type=Path, required=True)
+        by_people.add_argument("--licence", required=True)
+        by_people.add_argument("--source", required=True)
     last = commands.add_parser("join")
     last.add_argument("folders", type=Path, nargs="+")
     last.add_argument("--out", type=Path, required=True)
     last.set_defaults(run=lambda given: join(given.folders, given.out))
     given = parser.parse_args()
     given.run(given)
+    if "licence" in given:
+        write_meta(given.out, given.licence, given.source)
 
 
 def translate(made_of: JudgedSet, lang: str, program: list[str], out: Path) -> None:
     passages = list(made_of.texts.values())
     titles, texts = lines([text.title for text in passages], program), lines([text.text for text in passages], program)
     asked = lines([question.text for question in made_of.questions], program)
-    about = {"licence": made_of.licence, "attribution": f"{made_of.source}; translated by {program[0]}"}
     rows = list(zip(passages, titles, texts, strict=True))
     write(out / "corpus.jsonl", ({"_id": own.id, "title": title, "text": text} for own, title, text in rows))
     questions = list(zip(made_of.questions, asked, strict=True))
@@ -120,7 +116,7 @@ def translate(made_of: JudgedSet, lang: str, program: list[str], out: Path) -> N
     beside = out.with_name(f"{out.name}-parallel")
     write(beside / f"{lang}.jsonl", pairs)
     for folder in (out, beside):
-        (folder / "meta.json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
+        write_meta(folder, made_of.licence, f"{made_of.source}; translated by {program[0]}")
     print(f"{out}: {len(passages)} passages, {len(questions)} questions, {len(pairs)} pairs", file=sys.stderr)
 
 
@@ -137,8 +133,7 @@ def words(file: Path, out: Path) -> None:
     pairs = list(entries(file.read_text("euc_jp", errors="replace").splitlines()))
     write(out / "ja.jsonl", pairs)
     source = "EDICT, Electronic Dictionary Research and Development Group, used in conformance with its licence"
-    about = {"licence": "CC BY-SA 3.0", "attribution": source}
-    (out / "meta.json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
+    write_meta(out, "CC BY-SA 3.0", source)
     print(f"{out}: {len(pairs)} words", file=sys.stderr)
 
 
@@ -156,7 +151,7 @@ def entries(rows: Iterable[str]) -> Iterator[dict[str, str]]:
                 yield {"en": ", ".join(meaning.split(", ")[:_SENSES]), "ja": plain}
 
 
-def pages(own: Path, other: Path, lang: str, out: Path, licence: str, source: str) -> None:
+def pages(own: Path, other: Path, lang: str, out: Path) -> None:
     found: dict[str, str] = {}
     read = unlike = 0
     for file in sorted(path for path in own.rglob("*") if path.suffix in _PAGES):
@@ -171,8 +166,6 @@ def pages(own: Path, other: Path, lang: str, out: Path, licence: str, source: st
         rows = [(a, b) for a, b in zip(blocks, others, strict=True) if translated(a, b, lang)]
         found |= dict([*rows, *passages(rows)])
     write(out / f"{lang}.jsonl", ({"en": text, lang: meant} for text, meant in found.items()))
-    about = {"licence": licence, "attribution": source}
-    (out / "meta.json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
     print(f"{out}: {len(found)} {lang} translations of {read} pages; {unlike} differ in structure", file=sys.stderr)
 
 
@@ -185,9 +178,10 @@ def blocks_of(page: Path) -> list[str]:
 
 def translated(text: str, meant: str, lang: str) -> bool:
     """A page that is translated in part has texts that are not."""
-    written = meant.isascii() if lang in _OTHER_SCRIPTS else False
+    if text == meant or (lang in _OTHER_SCRIPTS and meant.isascii()):
+        return False
     short, long = sorted((len(text), len(meant)))
-    return short > 1 and long < short * _LONGER and text != meant and not written
+    return short > 1 and long < short * _LONGER
 
 
 def passages(rows: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
@@ -201,11 +195,9 @@ def passages(rows: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
             run = []
 
 
-def messages(files: Sequence[Path], lang: str, out: Path, licence: str, source: str) -> None:
+def messages(files: Sequence[Path], lang: str, out: Path) -> None:
     found = {text: meant for file in files for text, meant in catalogue(file) if translated(text, meant, lang)}
     write(out / f"{lang}.jsonl", ({"en": text, lang: meant} for text, meant in found.items()))
-    about = {"licence": licence, "attribution": source}
-    (out / "meta.json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
     print(f"{out}: {len(found)} {lang} messages of {len(files)} files", file=sys.stderr)
 
 
@@ -233,9 +225,13 @@ def join(folders: Sequence[Path], out: Path) -> None:
             rows.setdefault(file.name, {}).update(dict.fromkeys(file.read_text("utf-8").splitlines()))
     for name, lines in rows.items():
         write(out / name, map(json.loads, lines))
-    about = {key: "; ".join(dict.fromkeys(one[key] for one in told)) for key in ("licence", "attribution")}
-    (out / "meta.json").write_text(json.dumps(about, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    write_meta(out, *("; ".join(dict.fromkeys(one[key] for one in told)) for key in ("licence", "attribution")))
     print(f"{out}: " + ", ".join(f"{len(lines)} in {name}" for name, lines in rows.items()), file=sys.stderr)
+
+
+def write_meta(folder: Path, licence: str, attribution: str) -> None:
+    about = {"licence": licence, "attribution": attribution}
+    (folder / "meta.json").write_text(json.dumps(about, ensure_ascii=False, indent=1) + "\n", "utf-8")
 
 
 def write(file: Path, rows: Iterable[dict[str, Any]]) -> None:

@@ -24,7 +24,7 @@ Ranked = Sequence[tuple[str, float]]
 _LEGS: tuple[Leg, ...] = ("bm25", "dense")
 
 
-# The weight of the dense leg where nobody set one; by embedder and language, where half is not it for one that comes
+# The weight of the dense leg where nobody set one; by embedder and language, where another suits one that comes
 # with the product (docs/quality.md, "The multilingual embedder").
 ALPHA = 0.5
 ALPHAS = {("citewell-multilingual", lang): alpha for lang, alpha in {"es": 0.53, "ja": 0.35, "ko": 0.35}.items()}

@@ -268,12 +268,9 @@ def ship(
 
 def begun_folder(name: str) -> Path | None:
     """Of an embedder to begin with; None for the teacher's own weights."""
-    from citewell.embed import shipped
-    from citewell.embed.sentence import MULTILINGUAL, PACKAGED
+    from citewell.embed.sentence import PACKAGED, source_of
 
-    if name in ("", PACKAGED):
-        return None
-    return shipped.MULTILINGUAL if name == MULTILINGUAL else Path(name)
+    return None if name in ("", PACKAGED) else Path(source_of(name))
 
 
 def show_made(name: str, made: Path, file: str, as_json: bool) -> None:

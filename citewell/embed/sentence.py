@@ -82,6 +82,17 @@ def packaged_folder() -> Path:
     return Path(spec.origin).parent / "model"
 
 
+def source_of(name: str) -> str:
+    """A folder, or a hub name; raises `MissingDependency` for a packaged model that is not installed."""
+    if name == MULTILINGUAL:
+        if not shipped.is_shipped(shipped.MULTILINGUAL):
+            raise MissingDependency(
+                "this version comes without the multilingual embedder", remedy="Give a folder, or `packaged`."
+            )
+        return str(shipped.MULTILINGUAL)
+    return str(packaged_folder()) if name == PACKAGED else name
+
+
 class SentenceTransformerEmbedder:
     """A sentence-transformers model by folder, by hub name (looked for in the local cache alone), or `packaged`.
 
@@ -113,7 +124,7 @@ class SentenceTransformerEmbedder:
 
     def _open(self) -> SentenceTransformer:
         stay_offline()
-        source = self._source()
+        source = source_of(self._name)
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
 
@@ -135,16 +146,6 @@ class SentenceTransformerEmbedder:
             packed.pack(model)
         return model
 
-    def _source(self) -> str:
-        """A folder, or a hub name; raises `MissingDependency` for a packaged model that is not installed."""
-        if self._name == MULTILINGUAL:
-            if not shipped.is_shipped(shipped.MULTILINGUAL):
-                raise MissingDependency(
-                    "this version comes without the multilingual embedder", remedy="Give a folder, or `packaged`."
-                )
-            return str(shipped.MULTILINGUAL)
-        return str(packaged_folder()) if self._name == PACKAGED else self._name
-
     def _prepare(self, model: SentenceTransformer, card: EmbedderCard) -> None:
         """For a CPU: padding that its attention likes, and a forward pass from tokens where that gives the same."""
         step = 1 if card.max_tokens % _TOKENS_STEP else _TOKENS_STEP
@@ -152,7 +153,7 @@ class SentenceTransformerEmbedder:
         self._tokens = Tokens.of(model, card.tokenizer, card.max_tokens, step)
 
     def _describe(self, model: SentenceTransformer) -> EmbedderCard:
-        folder = Path(self._source())
+        folder = Path(source_of(self._name))
         if folder.is_dir():
             weights = weights_hash(folder)
         else:  # a hub name: the cache keeps snapshots under their commit

@@ -11,7 +11,7 @@ from typing import Any
 
 def weights_of(network: Any) -> dict[str, Any]:
     """Copies of what is trained of a network, by name."""
-    return {name: value.detach().clone() for name, value in network.named_parameters()}
+    return {name: value.detach().clone() for name, value in network.named_parameters() if value.requires_grad}
 
 
 def blend(network: Any, before: Mapping[str, Any], share: float) -> None:
@@ -19,5 +19,6 @@ def blend(network: Any, before: Mapping[str, Any], share: float) -> None:
     import torch
 
     with torch.no_grad():
-        for name, value in network.named_parameters():
-            value.lerp_(before[name].to(value.device), 1 - share)
+        for name, old in before.items():
+            value = network.get_parameter(name)
+            value.lerp_(old.to(value.device), 1 - share)

@@ -87,11 +87,10 @@ def train_reader(course: Course, embedder: Embedder, encoder: Path, *, resume: b
         raise BadInput("nothing is left to measure with", remedy="Name a development set with --dev.")
     tell({"windows": len(given.train), "dev_windows": len(given.dev)})
     trainer = make_trainer(network, given, course.plan, folder, windows.pad, tell)
-    before = weights_of(network)
+    before = weights_of(network) if course.plan.blend != 1.0 else {}
     with failures_told(folder):
         trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
-        if base is not None:
-            blend(network, before, course.plan.blend)
+        blend(network, before, course.plan.blend)
         figures = trainer.evaluate()
         made = folder / "reader"
         history = trainer.state.log_history

@@ -91,7 +91,7 @@ def _train(course: EmbedderCourse, teacher: Embedder, begun: Path, *, resume: bo
         tell({"lessons": dict(shares(lessons))})
         batches = Batches(texts, lessons, course.plan.steps, course.plan.tokens, course.plan.seed)
         student = student_of(begun, rows)
-        before = weights_of(student)
+        before = weights_of(student) if course.plan.blend != 1.0 else {}
         cut = _cut(tokenizer, course.plan.longest)
         sets = [one.reduced(course.plan.dev_questions, course.plan.dev_texts) for one in given.dev]
 
@@ -105,7 +105,7 @@ def _train(course: EmbedderCourse, teacher: Embedder, begun: Path, *, resume: bo
         trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
         history = list(trainer.state.log_history)
         best = max((row for row in history if MEAN in row), key=lambda row: float(row[MEAN]))
-        if course.plan.blend != 1.0:
+        if before:
             blend(student, before, course.plan.blend)
             best = {"step": best["step"], **trainer.evaluate()}
         made = course.folder / "embedder"

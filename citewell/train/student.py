@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from citewell import device
 from citewell.embed.shipped import WORDS
@@ -31,8 +31,9 @@ def check_base(name: Path, folder: Path, teacher: Embedder) -> None:
     if lacking:
         raise BadInput(f"{name} has no {lacking[0]}", remedy=_REMEDY)
     try:
-        width = words_of(folder).shape[1]
-    except (KeyError, ValueError, SafetensorError) as error:
+        with safe_open(folder / WEIGHTS, "numpy") as file:
+            width = file.get_slice(WORDS).get_shape()[1]
+    except SafetensorError as error:
         raise BadInput(f"{name} has no word embeddings of BERT's kind: {error}", remedy=_REMEDY) from None
     if width != teacher.describe().dimension:
         raise BadInput(
